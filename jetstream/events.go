@@ -244,7 +244,7 @@ func (n *Note) Event() (Event, bool) {
 	if !ok || !id.Valid() {
 		return Event{}, false
 	}
-	e, named, _ := job.DecodeStored(tenant, id, kind, n.Body) // fields with impossible values stay empty
+	e, named, _ := job.DecodeStored(tenant, id, kind, n.Body) // with an impossible value it has its kind, tenant and job alone
 	return e, named
 }
 

@@ -59,7 +59,7 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	c.add("acme", "two", job.Started)
 	expect("6.two.started")
 
-	echo := nats.NewMsg("comfy.events.jobs.acme.two.started") // told again, as by a NATS that is of two minds
+	echo := nats.NewMsg("comfy.events.jobs.acme.two.started") // the same event again
 	echo.Header.Set("Nats-Sequence", "6")
 	must(0, desk.PublishMsg(echo))
 	must(0, desk.Flush())
@@ -98,8 +98,8 @@ func TestFollowWithoutADispatcherIsAnError(t *testing.T) {
 	}
 }
 
-// Some have ended long ago, one is under way, one comes later, and of another tenant's jobs of the same names nothing is told.
-// A dispatcher that once cannot read a job's events is asked again.
+// Some jobs have ended long ago, one is under way, one comes later. Events of another tenant's jobs with the same ids are not
+// given. A dispatcher that once cannot read a job's events is asked again.
 func TestAClientFollowsManyJobsToTheirEnds(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)

@@ -37,8 +37,8 @@ func WebhookSecret(text string) ([]byte, error) {
 }
 
 // VerifyWebhook says why a delivery is none of the fleet that has given this secret, or is older or newer than five minutes by this
-// clock; nil when it is to be believed. The body is verified byte for byte, so give it as it was received. Then look whether a
-// delivery with the same webhook-id was received before: every event may be delivered several times.
+// clock; nil when it is genuine. The body is verified byte for byte, so give it as it was received. Then look whether a delivery
+// with the same webhook-id was received before: every event may be delivered several times.
 func VerifyWebhook(secret string, header http.Header, body []byte, now time.Time) error {
 	key, err := WebhookSecret(secret)
 	if err != nil {

@@ -222,7 +222,7 @@ func (r *runPageFlags) where(in *pagePlace) (addr, why string) {
 	return usualPage, ""
 }
 
-// beside gives run with the page beside it, when there is one. A page that cannot be served stops nothing.
+// beside gives run with the page beside it, when there is one. The dispatcher goes on when the page cannot be served.
 func (r *runPageFlags) beside(ctx context.Context, in *pagePlace, run func(stop, kill context.Context) error) (func(stop, kill context.Context) error, error) {
 	addr, why := r.where(in)
 	if addr == "" {

@@ -50,7 +50,7 @@ const (
 	checkBad  checkState = "wrong"
 )
 
-// check is one thing that was looked at.
+// check is the result of looking at one thing.
 type check struct {
 	State checkState `json:"state"`
 	What  string     `json:"what"` // NATS, storage, dispatchers, host gpu-1 and so on

@@ -14,7 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// Limits of what the doctor accepts without a word.
+// Limits beyond which the doctor warns or fails a check.
 const (
 	slowRoundTrip = 250 * time.Millisecond
 	fillingStore  = 0.8
@@ -71,7 +71,7 @@ func (x *examination) fleet(ctx context.Context, q *queue.Queue) (hosts []queue.
 	for i := range overview.Needs {
 		need := &overview.Needs[i]
 		if need.Rule == queue.NoHosts || need.Rule == queue.HostsSick || need.Rule == queue.StoreFilling {
-			continue // seen above, one by one
+			continue // reported above, one by one
 		}
 		found := check{checkWarn, "jobs", need.Text, ""}
 		if need.Command != "" {

@@ -70,7 +70,7 @@ func lineOf(note *jetstream.Note, what string) line {
 		return blockLine(tokens[3], tokens[4], note.Body)
 	case len(tokens) == 5 && tokens[2] == "hosts":
 		var e queue.HostEvent
-		_ = json.Unmarshal(note.Body, &e) // a foreign body has nothing to add
+		_ = json.Unmarshal(note.Body, &e) // a body of another program may have none of the fields
 		return line{who: "host", host: tokens[3], why: daemon.FirstLine(e.Reason)}
 	case len(tokens) == 4 && tokens[2] == "operator":
 		return actLine(note.Body)
@@ -83,7 +83,7 @@ func actLine(body []byte) line {
 	var a queue.Act
 	var conditions map[string]any
 	if json.Unmarshal(body, &a) != nil || json.Unmarshal(a.Request, &conditions) != nil {
-		return line{who: "operator"} // a foreign body has nothing to add
+		return line{who: "operator"} // another program has written it, and it is no act
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(conditions)) {
@@ -124,7 +124,7 @@ func blockLine(host, hash string, body []byte) line {
 		Tenants []string  `json:"tenants"`
 		Cause   string    `json:"cause"`
 	}
-	_ = json.Unmarshal(body, &e) // a foreign body has nothing to add
+	_ = json.Unmarshal(body, &e) // a body of another program may have none of the fields
 	l := line{who: "workflow " + workflow.Hash(hash).Short(), host: host, why: daemon.Spaces(e.Cause)}
 	if e.Kind != "" {
 		l.why = fmt.Sprintf("until %s: %s: %s", e.Until.Local().Format("15:04:05"), daemon.Spaces(e.Kind), daemon.FirstLine(e.Message))

@@ -41,7 +41,7 @@ func (g *guard) grant(ctx context.Context, q *queue.Queue) error {
 	return nil
 }
 
-// rest ends what grant began.
+// rest stops storing changes of grants, which grant has begun.
 func (g *guard) rest() {
 	if g != nil {
 		g.q.Store(nil)
@@ -52,7 +52,7 @@ func (g *guard) rest() {
 func (g *guard) granted(ctx context.Context, token string) error {
 	q := g.q.Load()
 	if q == nil {
-		return nil // grant will
+		return nil // grant stores it when the streams are open
 	}
 	given, is, err := access.GivenIn(token)
 	if err != nil || !is {

@@ -106,7 +106,7 @@ func try(t *testing.T, n daemon.NATS) error {
 	return err
 }
 
-// Row 13 of the attacks: an embedded NATS that other machines reach.
+// An embedded NATS that other machines can reach asks for a token.
 func TestBeyondThisMachineTheEmbeddedNATSAsksForAToken(t *testing.T) {
 	t.Parallel()
 	g := runGuarded(t, t.TempDir())

@@ -224,7 +224,7 @@ func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string,
 // obeyed describes a host after it was drained or resumed. A host that is unhealthy accepts no jobs after a resume either.
 func obeyed(r *queue.Reply, order queue.Control) string {
 	s := &r.State
-	forgetful := "" // what the agent could not do
+	forgetful := "" // what the agent has not done
 	if (order.Drain || s.State == queue.Online && !s.Trial) && r.Reason != "" {
 		forgetful = " (" + daemon.FirstLine(r.Reason) + ")"
 	}
@@ -235,7 +235,7 @@ func obeyed(r *queue.Reply, order queue.Control) string {
 		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, daemon.Plural(len(s.Running), "job"), s.Host, forgetful)
 	case order.Drain:
 		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`%s", s.Host, s.Host, forgetful)
-	case s.State == "": // of an agent that does not tell
+	case s.State == "": // the agent has not said its state
 		return s.Host + " is not drained any more; `dispatcher hosts` says whether it takes jobs"
 	case s.State != queue.Online:
 		return s.Host + " is not drained any more, but takes no job. " + condition(s, "")

@@ -73,7 +73,7 @@ func because(reason string) string {
 	if reason == "" {
 		return ""
 	}
-	reason = strings.TrimPrefix(daemon.FirstLine(reason), "ComfyUI does not answer: ") // which the words before it say already
+	reason = strings.TrimPrefix(daemon.FirstLine(reason), "ComfyUI does not answer: ") // the text before it says so already
 	return " (" + strings.TrimRight(reason, ".") + ")"
 }
 

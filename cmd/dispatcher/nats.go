@@ -23,7 +23,7 @@ const openTimeout = 15 * time.Second
 type client struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 
-	gateway bool // it is one
+	gateway bool // the command is a gateway
 }
 
 // open connects and opens the streams, for those who look after the fleet; done closes what open opened.

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// until runs a command until its output has all words: the dispatchers hear of a change a moment later.
+// until runs a command until its output has all words: the dispatchers receive a change a moment later.
 func (f *fleet) until(t *testing.T, args []string, words ...string) {
 	t.Helper()
 	deadline := time.NewTimer(patience)

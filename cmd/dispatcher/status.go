@@ -72,7 +72,8 @@ func (s *statusCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return answer.tell(c, client.Now())
 }
 
-// alone reads the job's chain itself where no dispatcher runs, who alone knows its place.
+// alone reads the job's chain itself where no dispatcher runs. The job's place in the queue is missing then: only dispatchers know
+// it.
 func alone(ctx context.Context, c *daemon.Console, a *asker, ref jobRef, asked error) (jetstream.JobStatus, error) {
 	status := jetstream.JobStatus{Job: ref.id, Tenant: ref.tenant}
 	q, err := a.instead(ctx, asked)

@@ -16,7 +16,7 @@ var ErrNoFolder = errors.New("no access folder")
 // Folder is an access folder. Its methods may be called from any goroutine, and from several processes at once.
 type Folder struct {
 	dir   string
-	batch bool // Batch settles it at its end
+	batch bool // within Batch, which calls reconcile once at its end
 }
 
 // Init makes a folder with the keys of the operator and of the system's and the fleet's account, or completes one that

@@ -348,7 +348,8 @@ func TestNoPrivateKeyIsInWhatOthersGet(t *testing.T) {
 	}
 }
 
-// Who exceeds it is cut off without a word: pieces of files, 512 KiB and their headers, must fit.
+// NATS closes a connection that exceeds its limit, and does not tell the client the limit before. So a piece of a file, 512 KiB
+// with its headers, must fit.
 func TestATenantMaySendAPieceOfAFile(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)

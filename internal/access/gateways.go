@@ -6,9 +6,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// gatewayPermissions: what a gateway uses for the tenants whose keys it has, which may be any. It publishes their jobs and cancels them,
-// makes five of their calls, keeps what programs store for them, and reads events, waiting jobs, files and what hosts say of themselves.
-// The token must stay as short as that of operators.
+// gatewayPermissions: what a gateway needs to serve any tenants. It publishes their jobs and cancels them, makes five of their
+// calls, keeps what programs store for them, and reads events, waiting jobs, files and what hosts say of themselves. The token must
+// stay as short as that of operators.
 func gatewayPermissions() jwt.Permissions {
 	const api, next, remove, create = "$JS.API.", "$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.DELETE.", "$JS.API.CONSUMER.CREATE."
 	var p jwt.Permissions

@@ -225,7 +225,7 @@ func operatorPermissions() jwt.Permissions {
 	for _, own := range ofDispatchers {
 		p.Pub.Deny.Add(next+own, remove+own)
 	}
-	for _, own := range ofDispatchers { // nor change what dispatchers read by
+	for _, own := range ofDispatchers { // an operator must not change these consumers either
 		p.Pub.Deny.Add(create+own, create+own+".>")
 	}
 	for _, bucket := range []string{names.SecretsBucket, names.APIKeysBucket} {

@@ -8,7 +8,8 @@ import (
 	"github.com/nats-io/jwt/v2"
 )
 
-// What an operator changes by hand nobody tells of: it asks the dispatchers, who do.
+// Dispatchers store an event for each change that an operator makes by a call. A change directly in NATS would have none, so the
+// key does not permit it.
 func TestAnOperatorChangesTheFleetThroughTheDispatchersOnly(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/access"
 )
 
-// nats-server that is told a token anew forgets who waits for an answer.
+// When nats-server receives the token of an account again, it drops the answers that are on their way in that account.
 func TestTheFleetsAccountIsSignedAnewOnlyWhenItGrantsSomethingElse(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/outside"
 )
 
-// Which addresses inputs are fetched from, in Config.InputURLs. Anything else is a list of address ranges with commas, in
-// which public may stand too.
+// Values of Config.InputURLs, which says from which addresses inputs are fetched. Any other value is a list of address ranges with
+// commas, in which public may stand too.
 const (
 	URLsNone   = outside.None
 	URLsPublic = outside.Public

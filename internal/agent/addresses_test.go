@@ -105,7 +105,7 @@ func TestAProxyIsNoWayToAnotherAddress(t *testing.T) {
 	}
 }
 
-// A picture of another job lies beside ComfyUI, and who knows its prompt's id can name it.
+// A picture of another job lies in ComfyUI's folders, and anybody who knows its prompt's id can name it.
 func TestAWorkflowThatNamesAnotherJobsFileIsRefused(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
@@ -127,7 +127,7 @@ func TestAWorkflowThatNamesAnotherJobsFileIsRefused(t *testing.T) {
 	}
 }
 
-// What stands between the agent and a proxy is said as it is.
+// An error before or at the proxy says what has failed.
 func TestAFetchThroughAProxySaysWhatFailed(t *testing.T) {
 	t.Parallel()
 	reached := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))

@@ -14,8 +14,8 @@ import (
 // keptHashes is how many of the newest hashes count as warm.
 const keptHashes = 8
 
-// admission decides which offers a host accepts, and it alone does. It has the host's runs, slots and conditions. A run is
-// in it from its acceptance to the end of its attempt, and frees its slot earlier, when ComfyUI no longer runs its prompt.
+// admission decides which offers a host accepts, and nothing else does. It has the host's runs, slots and conditions. A run is in
+// it from its acceptance to the end of its attempt, and frees its slot earlier, when ComfyUI no longer runs its prompt.
 type admission struct {
 	clock clock
 

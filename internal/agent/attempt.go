@@ -28,7 +28,7 @@ type attempt struct {
 	record    string // what ComfyUI's history says of the run; empty unless the job asks for it
 	live      live
 	drawn     uint64         // seeds
-	told      job.Event      // newest, as it was or will be stored
+	told      job.Event      // the newest event of this attempt, as it was or will be stored
 	node      comfy.Progress // newest
 	nodeSince time.Time      // of its node
 }

@@ -222,7 +222,7 @@ func TestAnOvertakenStartDropsTheJob(t *testing.T) {
 	h.wantChain(o, "queued started")
 }
 
-// dropped offers a job and waits until the agent has let go of it without a word to anyone.
+// dropped offers a job and waits until the agent has dropped it without an event, an ack or a prompt.
 func (h *house) dropped(o queue.Offer) {
 	h.t.Helper()
 	states := hears[queue.HostState](h, "comfy.hosts.gpu.state")
@@ -317,7 +317,7 @@ func TestATimeoutCancelsBeforeItFails(t *testing.T) {
 	}
 }
 
-// A job that asked for no timeout once outlived the agent's.
+// A job that asks for no timeout has those of the agent.
 func TestATimeoutOfAJobIsNoLongerThanTheAgents(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{StartTimeout: 20 * time.Second, NodeTimeout: time.Minute, TotalTimeout: 3 * time.Minute})

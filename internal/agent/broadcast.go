@@ -7,8 +7,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// broadcastPause is how long the broadcast of a taken slot may wait, unless the offer allows more. The dispatcher that made
-// the offer has the state in its answer; the others use a slot only when it has been free for longer than that.
+// broadcastPause is how long the broadcast of a taken slot may wait, unless the offer allows more. The dispatcher that made the
+// offer has the state in the answer to it; the other dispatchers use a slot only when it has been free for longer than this pause.
 const broadcastPause = 2 * time.Millisecond
 
 // pendingBroadcast is a broadcast that is due.

@@ -23,7 +23,7 @@ const (
 	catalogWithin = 5 * time.Minute // for reading and storing all of it
 )
 
-// answerBuffer keeps what is written to it, and nothing once that is more than largestRoute.
+// answerBuffer keeps what is written to it. Once that is more than largestRoute it keeps nothing.
 type answerBuffer struct {
 	bytes.Buffer
 	over bool
@@ -100,7 +100,7 @@ func (h *host) answerOf(ctx context.Context, route string) ([]byte, error) {
 }
 
 // storeCatalog stores the answers and then the host's entry, if they differ from what is stored or that expires. A crash in between
-// leaves answers that no entry mentions, which expire.
+// leaves answers that no entry names; they expire.
 func (h *host) storeCatalog(ctx context.Context, answers map[string][]byte) error {
 	c := queue.Catalog{Host: h.name, Version: h.admission.state().Version, Blobs: map[string]string{}, Time: h.q.Now().UTC()}
 	for route, body := range answers {
@@ -129,7 +129,7 @@ func (h *host) storeCatalog(ctx context.Context, answers map[string][]byte) erro
 // kept reports whether the store still has the answers: it may have been lost, or was full and has removed its oldest files. Of all, two
 // are looked up: that of /object_info and any other one, not the same each time.
 func (h *host) kept(ctx context.Context, answers map[string][]byte, digests map[string]string) bool {
-	for route, body := range answers { // the first is any
+	for route, body := range answers { // a map has no order: the first is any of them
 		info := answers[objectInfo]
 		return h.q.CatalogBlobKept(ctx, digests[route], len(body)) && h.q.CatalogBlobKept(ctx, digests[objectInfo], len(info))
 	}

@@ -48,7 +48,7 @@ type Health interface {
 	Survey(ctx context.Context) (comfy.Probe, error)
 	// Sick reads ComfyUI's log; cause is empty when it is well.
 	Sick(ctx context.Context) (reason string, cause failure.Cause, err error)
-	// Process is the same for as long as ComfyUI is not started again, and another after that.
+	// Process is a text that stays the same until ComfyUI is started again, and is another one from then on.
 	Process(ctx context.Context) (string, error)
 	// ProbeSubmit is nil when ComfyUI itself answers submits, and otherwise says what to do.
 	ProbeSubmit(ctx context.Context) error

@@ -13,7 +13,7 @@ import (
 // (probes.go), and nothing else ends the condition.
 type condition struct {
 	cause   failure.Cause
-	trial   bool            // not proven: the next job of another workflow decides
+	trial   bool            // the cause is not proven: the next job of another workflow decides
 	reason  string          // for people: what is wrong, and what to do
 	hashes  []workflow.Hash // of the workflows that have failed in this way
 	process string          // ComfyUI's when it was found so; empty when that was not known

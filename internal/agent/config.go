@@ -67,7 +67,8 @@ func (c Config) Check() error {
 	return err
 }
 
-// complete gives the configuration with its defaults, and its hosts, each with a name and a ComfyUI whose requests observe is told.
+// complete gives the configuration with its defaults, and its hosts, each with a name and a ComfyUI that calls observe after each
+// request.
 func (c Config) complete(observe func(route string, status int, took time.Duration)) (Config, []HostConfig, error) {
 	c = c.withDefaults()
 	if err := c.check(); err != nil {

@@ -152,8 +152,9 @@ func (h *host) cancel(kill context.Context, r *run) error {
 	return err
 }
 
-// doesNotStop makes the host unhealthy because a prompt does not stop and nothing else can run. A worker thread that died of
-// a SystemExit shows in no other way. The failure that it returns is reported instead of the timeout.
+// doesNotStop makes the host unhealthy because a prompt does not stop and nothing else can run. A worker thread that was ended by a
+// SystemExit leaves no traceback in the log, so it may show only in this way. The failure that it returns is reported instead of
+// the timeout.
 func (h *host) doesNotStop(kill context.Context, a *attempt, f *failure.Failure, err error) *failure.Failure {
 	cause, reason := h.blockedBy(kill, err)
 	h.orphan(a.prompt)

@@ -77,7 +77,7 @@ func TestAFailureThatSmellsOfTheHostPutsItOnTrialAndAnotherWorkflowClearsIt(t *t
 	}
 	close(release)
 	h.event(same, job.Completed)
-	h.onTrial() // the workflow that failed shows nothing by ending well
+	h.onTrial() // that the workflow that failed completes proves nothing
 	h.accepted(other)
 	h.event(other, job.Completed)
 	h.well()
@@ -118,7 +118,7 @@ func TestTwoWorkflowsThatFailAlikeTakeTheHostOutUntilComfyUIIsAnotherProcess(t *
 	if r := h.offer(next); r.Answer != queue.Unfit || !strings.Contains(r.Reason, "CUDA error") {
 		t.Errorf("an offer was answered %+v", r)
 	}
-	// An answer that is lost, and a socket that drops, cure nothing.
+	// A lost answer and a lost websocket do not end the condition.
 	h.fake.set(func() { h.fake.down, h.fake.state.Connected = errors.New("connection reset by peer"), false })
 	h.out(failure.Down)
 	h.fake.set(func() { h.fake.down, h.fake.state.Connected = nil, true })

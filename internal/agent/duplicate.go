@@ -9,7 +9,7 @@ import (
 // duplicateAgent finds another agent that serves a host of the same name. Offers would reach either of them, and each would
 // overwrite the other's state.
 type duplicateAgent struct {
-	beaten bool   // our presence was stored at least once; one from before may be of an agent that has ended
+	beaten bool   // our presence was stored at least once; what is stored before that may be of an agent that has ended
 	told   string // the instance that was logged
 }
 

@@ -23,7 +23,7 @@ type fake struct {
 	cleared   chan string   // every Clear
 	probed    chan struct{} // every look, as long as there is room
 
-	spared bool // nobody reads what it was told to do
+	spared bool // nothing is sent over the channels of calls, which no test reads
 
 	mu       sync.Mutex // guards all below
 	perform  func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)

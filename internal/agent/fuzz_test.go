@@ -37,7 +37,7 @@ var oddBodies = []string{
 
 var oddEvents = []string{"queued", "started", "failed", "retrying", "completed", "cancelled", "dead", "nonsense"}
 
-// fuzzed is a real agent that hears what the fuzzer makes up.
+// fuzzed is a real agent that receives what the fuzzer makes up.
 type fuzzed struct {
 	*house
 	t *testing.T // of the one input
@@ -178,7 +178,7 @@ func (z *fuzzed) tells(script *[]byte) {
 	if err != nil {
 		z.t.Fatal(err)
 	}
-	_, _ = z.q.Append(z.ctx, &e, last.ChainSequence, "test", "") // what is refused is told to nobody
+	_, _ = z.q.Append(z.ctx, &e, last.ChainSequence, "test", "") // an event that is refused reaches no subscriber
 	body := pick(script, oddBodies)
 	if err := z.nc.Publish("comfy.events.jobs.acme."+string(e.Job)+".cancelled", []byte(body)); err != nil {
 		z.t.Fatal(err)

@@ -216,8 +216,8 @@ func (h *house) queuedBy(tenant job.Tenant, spec job.Spec) queue.Offer {
 	return queue.Offer{Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: h.q.AckWait(), LastInChain: last}
 }
 
-// offer is made again until the agent listens and answers in time: the presence of one that was killed may still stand,
-// and so may the machine. A job that was accepted is accepted again.
+// offer is made again until the agent listens and answers in time: the presence of a killed agent may still be stored, and the
+// machine may be too slow. A job that was accepted is accepted again.
 func (h *house) offer(o queue.Offer) queue.Reply {
 	h.t.Helper()
 	reply, err := h.q.Offer(h.ctx, "gpu", &o)
@@ -313,7 +313,7 @@ func (h *house) unacked(o queue.Offer) {
 	}
 }
 
-// hears gives what is told on a subject from now on: of what the agent does after it returns nothing is missed.
+// hears gives the messages on a subject from now on. It misses nothing that the agent sends after hears has returned.
 func hears[T any](h *house, subject string) <-chan T {
 	h.t.Helper()
 	told := make(chan T, 100)

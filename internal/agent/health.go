@@ -12,7 +12,7 @@ const (
 	wellPause    = 5 * time.Second        // between two probes of a ComfyUI that is well
 	surveyPause  = 30 * time.Second       // between two questions for the memory of a ComfyUI that is well
 	illPause     = time.Second            // between two probes of one that is not
-	foreignPause = 500 * time.Millisecond // before a larger number of foreign prompts is taken over: our own events overtake each other
+	foreignPause = 500 * time.Millisecond // before a larger number of foreign prompts is taken over: events of our own prompts may come out of order
 )
 
 // checkup is what the health loop keeps between two probes. Only that loop uses it.
@@ -78,8 +78,8 @@ func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time
 	}
 }
 
-// foreign takes in the length of ComfyUI's backlog. A smaller number of foreign prompts is taken over at once; a larger one
-// only by a probe a moment later, for which it asks with true.
+// foreign takes in the length of ComfyUI's backlog. A smaller number of foreign prompts is taken over at once. A larger number is
+// taken over only by a probe a moment later; doubt says that this probe is wanted.
 func (h *host) foreign(remaining int) (doubt bool) {
 	changed := h.admission.change(func(d *admission) {
 		n := max(0, remaining-len(d.slotted))
@@ -116,8 +116,8 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 	return min(wellPause, h.cfg.LearnEvery)
 }
 
-// probe asks for the backlog only, and after an outage of ComfyUI, and now and then, also for version, device and memory. These may fail
-// later on without any harm: a ComfyUI that tells its backlog is there.
+// probe asks for the backlog. After an outage of ComfyUI, and then every surveyPause, it also asks for version, device and memory.
+// When ComfyUI has answered before, an error of these further questions is ignored as long as it tells its backlog.
 func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
 	if c.seen && time.Since(c.surveyed) < surveyPause {
 		return h.comfy.Probe(ctx)

@@ -45,7 +45,7 @@ type host struct {
 
 	orphans   orphans
 	persisted persisted
-	process   atomic.Pointer[string] // ComfyUI's, empty when it cannot be told; written by the health loop
+	process   atomic.Pointer[string] // ComfyUI's, empty when it cannot be identified; written by the health loop
 	overdue   chan struct{}          // closed when the drain time is over; by drainLoop
 	large     chan struct{}          // a token for every large file that is stored; shared by all hosts of the agent
 	thumbs    chan struct{}          // a token for the small picture that is made; shared by all hosts of the agent

@@ -17,7 +17,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// surveyed is a ComfyUI whose first look is told of.
+// surveyed is a ComfyUI that calls look before each survey.
 type surveyed struct {
 	*fake
 	look func()

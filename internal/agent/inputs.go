@@ -152,8 +152,8 @@ func (h *host) withFile(ctx context.Context, m job.Message) (job.Message, error)
 	return m, nil
 }
 
-// addAPIKeys puts the keys that were given for a job into its extra_data. A run that is resumed has them already: there they are only
-// needed to be removed from texts.
+// addAPIKeys puts the keys that were given for a job into its extra_data. The prompt of a resumed run has them already: then they
+// are read only so that they can be removed from texts, and may be missing.
 func (h *host) addAPIKeys(ctx context.Context, a *attempt) error {
 	if !a.job.APIKeys {
 		return nil
@@ -252,7 +252,7 @@ func inputName(in job.Input) string {
 	return name
 }
 
-// source keeps the error of its reader, so that it can be told from an error of the writer.
+// source keeps the error of its reader, so that it can be distinguished from an error of the writer.
 type source struct {
 	io.Reader
 	err error

@@ -18,7 +18,7 @@ import (
 func (h *house) told() <-chan string {
 	h.t.Helper()
 	all := make(chan string, 1000)
-	_, err := h.nc.Subscribe(">", func(m *nats.Msg) { // one subscription, since two know no order
+	_, err := h.nc.Subscribe(">", func(m *nats.Msg) { // one subscription, since the messages of two have no common order
 		if what, is := strings.CutPrefix(m.Subject, "comfy.events.jobs.acme."); is {
 			all <- what
 		} else if strings.HasPrefix(m.Subject, "$JS.ACK.") && string(m.Data) == "+WPI" {

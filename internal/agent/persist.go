@@ -85,7 +85,7 @@ type orphans struct {
 	prompts []string
 }
 
-// maxOrphans is more than a ComfyUI that does not answer for days is given.
+// maxOrphans bounds the orphans. A ComfyUI gets fewer than that even when it does not answer for days.
 const maxOrphans = 1000
 
 func (s *orphans) add(prompts ...string) {

@@ -77,7 +77,7 @@ func (l *live) show(contentType string, image []byte) {
 	}
 }
 
-// mostLast is how many bytes a preview has at most of which a small picture is made.
+// mostLast is the most bytes of a preview that is kept to make a small picture of it.
 const mostLast = 1 << 20
 
 func (l *live) preview(contentType string, image []byte) {
@@ -90,7 +90,8 @@ func (l *live) preview(contentType string, image []byte) {
 	}
 }
 
-// frame relays a message of ComfyUI's websocket. Its number counts too when it is not sent.
+// frame relays a message of ComfyUI's websocket. A message that is not sent also gets a number, so receivers see that one is
+// missing.
 func (l *live) frame(f comfy.Frame) {
 	l.frames += uint64(f.Missing) + 1
 	if !l.host.q.Connected() {

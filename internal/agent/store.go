@@ -16,7 +16,7 @@ import (
 
 const (
 	maxStorePause = 30 * time.Second // between two tries to store a result
-	largeFile     = 4 << 20          // bytes: what has more, or does not say how many, is stored with few others at a time
+	largeFile     = 4 << 20          // bytes: a result that has more, or of unknown size, is stored with few others at a time
 	largeAtOnce   = 2                // of an agent
 )
 

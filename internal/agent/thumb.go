@@ -32,9 +32,9 @@ const (
 
 var errManyPixels = errors.New("too many pixels")
 
-// thumbnail stores a small JPEG beside a picture or video that was stored, for lists of many, and gives its name. Of a video it is the last
-// preview of the run, since no decoder of videos is here. It is empty when there is none: the picture is small itself, has another
-// format, is too large, or could not be read again. That never fails the attempt.
+// thumbnail stores a small JPEG beside a picture or video that was stored, for lists of many, and gives its name. Of a video it is
+// the last preview of the run, since the agent has no decoder of videos. It is empty when there is none: the picture is small
+// itself, has another format, is too large, or could not be read again. A missing small picture never fails the attempt.
 func (h *host) thumbnail(ctx context.Context, a *attempt, r *result, out *job.Output) string {
 	video := strings.HasPrefix(out.ContentType, "video/")
 	switch {

@@ -174,7 +174,7 @@ func TestACancelThatWasToldWhileTheAgentWasAwayIsFoundAfterwards(t *testing.T) {
 	h.acked(o)
 }
 
-// What is told of a run while NATS is away would take the room of acks in the connection's buffer.
+// Progress and previews that are published while NATS is away would take the room of acks in the connection's buffer.
 func TestProgressAndPreviewsOfATimeWithoutNATSAreNeverSent(t *testing.T) {
 	t.Parallel()
 	h := startOnAWire(t, agent.Config{})

@@ -83,8 +83,7 @@ func (h *Host) order(ctx context.Context, path string, content map[string]any) e
 	return nil
 }
 
-// Forget deletes one prompt's history entry: ComfyUI keeps 10 000 of them, with
-// whole graphs, in memory.
+// Forget deletes one prompt's history entry: ComfyUI keeps 10 000 entries, with whole graphs, in memory.
 func (h *Host) Forget(ctx context.Context, promptID string) error {
 	return h.order(ctx, "/history", map[string]any{"delete": []string{promptID}})
 }

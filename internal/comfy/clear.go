@@ -125,7 +125,7 @@ func (h *Host) remember(s fileRef) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.files) >= maxRemembered {
-		clear(h.files) // a caller that never clears must not fill the memory
+		clear(h.files) // when a caller never calls Clear, this bounds the memory
 	}
 	h.files[id] = append(h.files[id], s)
 }

@@ -5,8 +5,9 @@
 // refuse with any body that ComfyUI 0.3 to 0.33 sends. One prompt is never sent twice while the first copy may still run,
 // no prompt of another user is ever interrupted, and the bytes of a workflow are sent as they are (64-bit seeds).
 //
-// HTTP decides and the websocket only hints. [Host.Listen] keeps one socket open and gives each event to the prompt that
-// it names. A prompt's way from Run to its outcome, in the order of the files:
+// How a prompt has ended is decided by ComfyUI's record of it, which is read over HTTP. An event of the websocket makes Run read it
+// sooner, and the events decide only when the record is gone. [Host.Listen] keeps one socket open and gives each event to the
+// prompt that it names. A prompt's way from Run to its outcome, in the order of the files:
 //
 //	prompt.go     what is given to Run, and what it returns
 //	run.go        the loop: one thing at a time, until the prompt has ended
@@ -29,7 +30,8 @@
 // where torch or the system writes it, and the state of the process. What a user can write has no influence.
 //
 // Beside Run there are: cancel.go, clear.go (removes a prompt's files; roots.go), capability.go (what the host can run),
-// and the probes of its health (health.go, probes.go, process.go).
+// routes.go (GETs that are passed on), relay.go (messages of the websocket that are passed on), and the probes of its
+// health (health.go, probes.go, process.go).
 //
 // Every answer is read with a bound. NaN and Infinity, which Python writes and JSON lacks, count as null everywhere
 // (pythonjson.go).

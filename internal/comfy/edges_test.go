@@ -79,7 +79,7 @@ func TestTextsOfComfyUIAreCutBetweenCharacters(t *testing.T) {
 	same(t, "long", comfy.OneLine(strings.Repeat("x", 501)), strings.Repeat("x", 500)+"…")
 }
 
-// Whatever answers in ComfyUI's place, the operator reads what to do about it.
+// Whatever answers in ComfyUI's place, the error tells the operator what to do about it.
 func TestEveryForeignAnswerHasItsAdvice(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -14,7 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// blaming are the kinds that a host, or a block, is made out for.
+// blaming are the kinds of failure that blame the host.
 var blaming = []failure.Kind{failure.HostSick, failure.HostLost, failure.OutOfMemory, failure.Incapable}
 
 // node is one node of a workflow, for json.

@@ -89,8 +89,8 @@ var poisonTexts = []string{
 	"CUBLAS_STATUS_NOT_INITIALIZED", "CUBLAS_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_INTERNAL_ERROR",
 }
 
-// usableTexts are exceptions to them: the device stays usable, since the call was wrong or an extension was built for other
-// cards.
+// usableTexts are beginnings of errors that would otherwise count as failure.Poisoned. The device stays usable: the call was wrong,
+// or an extension was built for other cards.
 var usableTexts = []string{
 	"CUDA error: no kernel image is available", "HIP error: no kernel image is available", "HIP error: invalid device function",
 	"CUDA error: invalid argument", "CUDA error: invalid configuration argument", "CUDA error: operation not supported", "CUDA error: invalid device ordinal",

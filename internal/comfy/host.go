@@ -23,7 +23,7 @@ type Options struct {
 	QuietTime     time.Duration // a prompt without any event for so long makes Run look for a dead worker; default 5 s
 	StuckTime     time.Duration // a prompt that goes on for so long after a request to stop makes the host stuck; default 15 s
 	Witness       Witness       // what can be seen of ComfyUI's process from outside of it; nil looks for it on this machine
-	Logger        *slog.Logger  // debug and warn only; nil discards
+	Logger        *slog.Logger  // nothing above warnings; nil discards
 
 	// Observe, if set, is called after each request with the first part of its path, as /history, the status of the answer, 0 without any, and
 	// the time until its header was there.

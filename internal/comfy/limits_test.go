@@ -171,7 +171,7 @@ func TestTheLogOfAQuietHostIsReadEverLessOften(t *testing.T) {
 	}
 }
 
-// A connection to a port is made to see whether a silent host takes any; one that answers is left alone.
+// A connection is made to find out whether the port of a silent host takes any. None is made while the host answers.
 func TestThePortOfAHostThatAnswersIsNotKnockedAt(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -107,7 +107,7 @@ func (p *produced) addText(node, s string) {
 	p.size += len(s)
 }
 
-// fileExtension ends the name of a file: not a sentence, a version or a number.
+// fileExtension matches the ending of a file's name, and not that of a sentence, a version or a number.
 var fileExtension = regexp.MustCompile(`^\.[A-Za-z][A-Za-z0-9]{1,7}$`)
 
 // pathOutput reads "mesh/a.glb", "a.glb [temp]" and "temp/bg.png" as a file in one of ComfyUI's folders.

@@ -128,7 +128,7 @@ func (r *run) notePending(ahead int, now time.Time) {
 	}
 }
 
-// noteStrangers records since when strangers' prompts have been running before it.
+// noteStrangers records since when prompts of other users have been running before it.
 func (r *run) noteStrangers(strangers bool, now time.Time) {
 	switch {
 	case !strangers:

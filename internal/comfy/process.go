@@ -13,10 +13,10 @@ type identity struct {
 	session *session // the socket that was open when id was read; while it is, the process is the same
 }
 
-// Process identifies the ComfyUI process: the same text over restarts of the agent, another one after each start of
-// ComfyUI. It is a file of ours in the folder for temporary files, which ComfyUI empties when it starts. Several
-// ComfyUIs may share that folder: while our socket to this one has not closed it is the same process, and a file that
-// another's start took away is written again.
+// Process identifies the ComfyUI process: the same text over restarts of the agent, another one after each start of ComfyUI. It is
+// a file of ours in the folder for temporary files, which ComfyUI empties when it starts. Several ComfyUIs may share that folder:
+// while our socket to this one has not closed it is the same process, and a file that the start of another ComfyUI has removed is
+// written again.
 func (h *Host) Process(ctx context.Context) (string, error) {
 	s := fileRef{"temp", ownFolder, "process-" + hexHash(h.String()) + ".txt"}
 	session := h.current()

@@ -59,7 +59,7 @@ func (h *Host) root(ctx context.Context, kind string) string {
 	return root
 }
 
-// found looks for the file, and takes it away again.
+// found looks for the file, and removes it again.
 func found(root string, s fileRef, content string) bool {
 	inside, err := os.OpenRoot(root)
 	if err != nil {

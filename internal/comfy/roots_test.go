@@ -67,7 +67,7 @@ func TestClearDeletesFoldersThatAreReachedOnThisMachine(t *testing.T) {
 	}
 }
 
-// A container says the same paths as this machine has, and means others.
+// A ComfyUI in a container may report paths that also exist on this machine and are other folders there.
 func TestClearDeletesNothingWhereTheProofIsMissing(t *testing.T) {
 	t.Parallel()
 	elsewhere, here, id := t.TempDir(), t.TempDir(), uuid.NewString()

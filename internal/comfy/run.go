@@ -45,15 +45,15 @@ type run struct {
 	acceptedAt     time.Time
 	dropsBefore    int       // of the host's sockets, before the POST
 	behind         bool      // another prompt stood before it at the last look that found it
-	headSince      time.Time // nothing stands before it since then; zero: something does
+	headSince      time.Time // since when nothing stands before it; zero: something does
 	firstHead      time.Time
-	strangersSince time.Time // strangers' prompts run before it since then; zero: none does
+	strangersSince time.Time // since when prompts of other users run before it; zero: none does
 	runSince       time.Time // zero until it runs
-	unheardSince   time.Time // no event of it can reach this process since then; zero: they can
+	unheardSince   time.Time // since when no event of it can reach this process; zero: events can reach it
 	submitNotified bool
 	runNotified    bool
 
-	looking, again bool // a look is under way; another one must follow
+	looking, again bool // looking: a look is under way; again: another one must follow it
 	lookAt         time.Time
 	quick          int
 	unknown        int // looks in a row that did not find it

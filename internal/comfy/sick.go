@@ -133,8 +133,8 @@ func announces(e []logEntry) bool {
 	return len(e) > 2 && e[0].Text == "Exception in thread " && workerThread.MatchString(string(e[1].Text)) && e[2].Text == ":\n"
 }
 
-// executionFrame is a frame of ComfyUI's executor, as Python writes it for an exception that nobody caught: line and
-// code in writes of their own.
+// executionFrame is a frame of ComfyUI's executor, as Python writes it for an exception that was not caught: line and code in
+// writes of their own.
 var executionFrame = regexp.MustCompile(`^  File "[^"\n]*[/\\]execution\.py", line \d+, in \w+\n$`)
 
 func traces(e []logEntry) bool {

@@ -98,7 +98,7 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 		case attempt > 1 || isTimeout(err) || got.status == http.StatusGatewayTimeout:
 			return submitted{unsure: true, failure: failure.New(failure.HostLost, "ComfyUI did not answer the submit and does not have the prompt: "+why(err))}
 		}
-		h.log.Warn("submit got lost on the way, sending it again", "prompt", id, "error", why(err))
+		h.log.Warn("a submit was lost on the way to ComfyUI; sending it again", "prompt", id, "error", why(err))
 	}
 }
 

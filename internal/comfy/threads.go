@@ -27,10 +27,10 @@ type Thread struct {
 	Busy time.Duration // how long it has used a processor so far
 }
 
-// threads finds out which thread of a ComfyUI runs its prompts, and whether it has ended. It is among the candidates: the
-// threads that existed before each prompt of this process and still do after it. When all of them have ended, it has.
-// Python 3.14 and newer give it a name. Otherwise it is taken for the oldest of those that used a processor most while
-// prompts ran; that its end is the worker's is concluded only when all other candidates use no processor.
+// threads finds out which thread of a ComfyUI runs its prompts, and whether it has ended. It is among the candidates: the threads
+// that existed before each prompt of this process and still do after it. When all of them have ended, the worker thread has ended.
+// Python 3.14 and newer give it a name. Otherwise it is taken for the oldest of those that used a processor most while prompts ran;
+// when it ends, this counts as the end of the worker thread only if all other candidates use no processor.
 type threads struct {
 	witness Witness
 

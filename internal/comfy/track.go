@@ -31,8 +31,8 @@ type tracker struct {
 	nodeSince time.Time
 	nodeTimes map[string]time.Duration
 	outputs   map[string]json.RawMessage
-	progress  *Progress // not yet told
-	preview   *preview  // not yet told
+	progress  *Progress // not yet given to Watch
+	preview   *preview  // not yet given to Watch
 	hint      bool      // something ended: look at once
 	succeeded bool
 	stopped   bool // execution_interrupted

@@ -10,7 +10,7 @@ type CauseText struct {
 	Help      string // whole sentences: what to do, and when the host takes jobs again
 }
 
-// DescribeCause describes a cause, also one that only a newer agent has.
+// DescribeCause describes a cause, also one that only newer agents report.
 func DescribeCause(cause failure.Cause) CauseText {
 	switch cause {
 	case failure.Down:

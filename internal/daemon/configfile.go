@@ -61,7 +61,7 @@ func (f *configFile) Resolve(line *kong.Context, _ *kong.Path, flag *kong.Flag) 
 	return asText(value), nil
 }
 
-// ownValue is what the file says for one command, of a command within another what it says for the inner one.
+// ownValue is the value that the file gives for one command; for a command within another, the value of the inner command.
 func ownValue(command *kong.Node, values map[string]any, flag string) (value any, given bool) {
 	var names []string
 	for ; command != nil && command.Parent != nil; command = command.Parent {
@@ -124,7 +124,7 @@ func readConfig(line *kong.Context) (map[string]any, error) {
 	return values, nil
 }
 
-// checkKeys refuses what no flag and no command is named, and says what may have been meant.
+// checkKeys refuses a key that is the name of no flag and no command, and says what may have been meant.
 func checkKeys(node *kong.Node, values map[string]any, where string) error {
 	flags := map[string]bool{}
 	namesOf(node, flags)
@@ -156,7 +156,8 @@ func checkKeys(node *kong.Node, values map[string]any, where string) error {
 	return nil
 }
 
-// namesOf collects the names of all flags of a command and of those below it. Those that only print something are none.
+// namesOf collects the names of all flags of a command and of those below it. Flags that only print something, such as --help, are
+// left out.
 func namesOf(node *kong.Node, names map[string]bool) {
 	for _, flag := range node.Flags {
 		if flag.Name != "help" && flag.Name != "version" && flag.Name != "config" {

@@ -49,7 +49,7 @@ type NATS struct {
 
 	// CA is a PEM file of the authorities to trust instead of the system's.
 	CA string
-	// Cert and Key are PEM files that show the server who we are.
+	// Cert and Key are PEM files with which this process identifies itself to the server.
 	Cert, Key string
 
 	// Log takes a line for each loss and return of the connection and for each asynchronous error. Nil drops them.
@@ -164,7 +164,8 @@ func (n NATS) identity() ([]nats.Option, error) {
 	return nil, nil
 }
 
-// readable tells a file that is not there from a server that is not: nats.go opens files only when it dials.
+// readable reports that a file cannot be read before the connection is tried. nats.go opens files only when it dials, so a missing
+// file would look like a missing server.
 func readable(name string) error {
 	file, err := os.Open(name)
 	if err != nil {
@@ -232,7 +233,7 @@ func redact(urls string) string {
 func disconnected(log *slog.Logger) nats.ConnErrHandler {
 	return func(nc *nats.Conn, err error) {
 		if nc.IsClosed() || err == nil {
-			return // we hung up ourselves
+			return // this process has closed the connection
 		}
 		log.Warn("connection to NATS lost, reconnecting", "error", err)
 	}

@@ -18,7 +18,7 @@ type claims struct {
 	} `json:"nats"`
 }
 
-// credentials reads a credentials file; what cannot be read says nothing.
+// credentials reads a credentials file; a file that cannot be read gives empty claims.
 func credentials(file string) claims {
 	var c claims
 	text, err := os.ReadFile(file)
@@ -34,7 +34,7 @@ func credentials(file string) claims {
 		return c
 	}
 	if body, err := base64.RawURLEncoding.DecodeString(parts[1]); err == nil {
-		_ = json.Unmarshal(body, &c) // what is no token says nothing
+		_ = json.Unmarshal(body, &c) // what is no JSON leaves the claims empty
 	}
 	return c
 }

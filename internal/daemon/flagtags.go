@@ -16,7 +16,7 @@ import (
 //	range:"1..100"    the least and the most value of a number, a duration or a size, in its own notation; one may be left out
 //	oneof:"1,3,5"     all values of a flag that may also be left out
 //
-// These tags are all that help, the reference of flags (docs/configuration.md) and the check go by.
+// Help, the reference of flags (docs/configuration.md) and the check all use these tags.
 type Limits struct{}
 
 // Validate is called by kong when a line was read.

@@ -11,7 +11,7 @@ import (
 
 const (
 	gatherMost   = 256 << 10 // bytes that wait before a writer waits too
-	gatherKeep   = 512 << 10 // a buffer that has grown beyond is not kept
+	gatherKeep   = 512 << 10 // a buffer that has grown larger is not kept for the next write
 	writeTimeout = time.Minute
 	closeTimeout = time.Second // for what was written before Close
 )
@@ -141,8 +141,9 @@ func (g *gathered) SetWriteDeadline(time.Time) error { return nil }
 // SetDeadline bounds reads only, as SetWriteDeadline says.
 func (g *gathered) SetDeadline(t time.Time) error { return g.SetReadDeadline(t) }
 
-// gatherer has the connections of one nats.Conn gather their writes. nats.go leaves a connection whose handshake failed
-// to the garbage collector, which cannot have it while its sending goroutine waits: it ends when the next one is made.
+// gatherer has the connections of one nats.Conn gather their writes. nats.go leaves a connection whose handshake failed to the
+// garbage collector, which cannot free it while its sending goroutine waits. So the goroutine is ended when the next connection is
+// made.
 type gatherer struct {
 	last *gathered // nats.go makes one after the other
 }

@@ -144,7 +144,7 @@ func TestAWriteThatFailsEndsTheConnection(t *testing.T) {
 	if err := theirs.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for { // the first write is taken, a later one hears of its failure
+	for { // the first write is taken, and a later one gets its error
 		if _, err := g.Write([]byte("x")); err != nil {
 			if !errors.Is(err, io.ErrClosedPipe) {
 				t.Fatal(err)

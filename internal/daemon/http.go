@@ -76,7 +76,7 @@ func HTTP(ctx context.Context, addr string, health func() (ok bool, why string),
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), httpStopTimeout)
 	defer cancel()
 	err = srv.Shutdown(last)
-	if errors.Is(err, context.DeadlineExceeded) { // an answer takes longer, such as metrics while NATS is away: its asker gets none
+	if errors.Is(err, context.DeadlineExceeded) { // an answer takes longer, such as metrics while NATS is away: it is given up
 		err = srv.Close()
 	}
 	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
@@ -110,7 +110,7 @@ func Handler(health func() (ok bool, why string), registry *prometheus.Registry)
 func answer(w http.ResponseWriter, code int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = io.WriteString(w, text+"\n") // the asker may be gone
+	_, _ = io.WriteString(w, text+"\n") // the client may have gone
 }
 
 // CheckHealth asks a process on this machine for /readyz. addr is what the process got

@@ -94,7 +94,7 @@ func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// oneLine keeps what another machine said from forging a second log line, or from being read in another order.
+// oneLine keeps a text from another machine from forging a second log line, or from being read in another order.
 func oneLine(s string) string {
 	if !utf8.ValidString(s) || strings.ContainsFunc(s, steers) {
 		return strconv.Quote(s)

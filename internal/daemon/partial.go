@@ -19,7 +19,7 @@ type partial struct {
 	size int64 // that stood in it when it was opened
 }
 
-// restName is the name of an unfinished file that no process writes.
+// restName is the name under which an unfinished file is kept while no process writes it.
 func restName(path string) string {
 	name := filepath.Base(path)
 	if len(name) > 200 { // file systems take some 255 bytes

@@ -10,8 +10,8 @@ var (
 // hidden stands where a user and a password were.
 const hidden = "***@"
 
-// WithoutPasswords hides the user and password of every address in a text, whole addresses or such without a scheme.
-// What two addresses without a break between them have in the middle is hidden too.
+// WithoutPasswords hides the user and password of every address in a text, whole addresses or such without a scheme. When no space
+// separates two addresses, what stands between them is hidden too.
 func WithoutPasswords(text string) string {
 	text = inAddress.ReplaceAllString(text, "${1}"+hidden)
 	return bare.ReplaceAllStringFunc(text, func(found string) string {

@@ -9,11 +9,10 @@ import (
 	"syscall"
 )
 
-// Signals turns SIGINT and SIGTERM into two contexts, for a shutdown in two steps: the
-// first signal ends stop (take no more work, finish what runs), the second ends kill
-// (let go of everything), and a third ends the process in the system's own way.
-// context.Cause of either says which signal it was. Ending ctx ends both.
-// release ends both, gives the signals back to the system and waits for its goroutine.
+// Signals turns SIGINT and SIGTERM into two contexts, for a shutdown in two steps: the first signal ends stop (take no more work,
+// finish what runs), the second ends kill (stop everything at once), and a third ends the process in the system's own way.
+// context.Cause of either says which signal it was. Ending ctx ends both. release ends both, gives the signals back to the system
+// and waits for its goroutine.
 func Signals(ctx context.Context) (stop, kill context.Context, release func()) {
 	got := make(chan os.Signal, 2)
 	signal.Notify(got, os.Interrupt, syscall.SIGTERM)
@@ -39,7 +38,7 @@ func Signals(ctx context.Context) (stop, kill context.Context, release func()) {
 	}
 }
 
-// IgnoreBrokenPipes has a write to a standard stream that its reader has closed fail, where it would end the process, until
+// IgnoreBrokenPipes makes a write to a standard stream whose reader is gone return an error instead of ending the process, until
 // restore is called.
 func IgnoreBrokenPipes() (restore func()) {
 	signal.Ignore(syscall.SIGPIPE)

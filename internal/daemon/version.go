@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// release is what a build without a tag in its build information calls itself.
+// release is the version of a build without a tag in its build information.
 const release = "0.1.0-dev"
 
 // Version says which build this is, as in "v0.1.0 (ea7f1ab03e12, modified, go1.26.8)":

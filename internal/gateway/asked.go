@@ -8,13 +8,13 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// asked are the workflows of which the fleet has said that some host may run them, so that it need not be asked again for each prompt.
-// What the fleet refuses is never kept. All is forgotten when a host says something new of itself, when a host's tenants change, and
-// after askedAge.
+// asked are the workflows of which the fleet has said that some host may run them, so that it need not be asked again for each
+// prompt. What the fleet refuses is never kept. All are forgotten when the catalogue or the tenants of any host change, and each is
+// forgotten after askedAge.
 type asked struct {
 	mu      sync.Mutex // guards all below
 	since   map[askedKey]time.Time
-	changes uint64 // how often all was forgotten
+	changes uint64 // how often all were forgotten
 }
 
 // askedKey is what the answer depends on: the hash of a workflow says which classes and files it needs.

@@ -40,8 +40,8 @@ func (g *Gateway) getAssetContent(w http.ResponseWriter, r *http.Request, of *te
 	return nil
 }
 
-// disposition has browsers show pictures, videos, sounds and plain text, and store everything else: a page or an SVG of a stranger
-// would otherwise run with the rights of the gateway's own page.
+// disposition has browsers show pictures, videos, sounds and plain text, and store everything else: an HTML page or an SVG of
+// somebody else would otherwise run with the rights of the gateway's own page.
 func disposition(a *queue.Asset) string {
 	kind, _, _ := mime.ParseMediaType(a.ContentType)
 	how := "attachment"

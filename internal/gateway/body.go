@@ -48,7 +48,7 @@ func (g *Gateway) bodyOf(ctx context.Context, name job.Tenant, row *Row) (submit
 	}
 	spec, err := job.ParseSpec(m.Body)
 	if err != nil {
-		return body, nil //nolint:nilerr // it will be dead, as what is no job; there is nothing to show
+		return body, nil //nolint:nilerr // it is no job, and a dispatcher ends it as dead: there is nothing to show
 	}
 	body.Prompt, body.Targets = plainJSON(spec.Workflow), spec.IncludeOutputs
 	body.Extra = shownExtra(spec.ExtraData, &Submission{})

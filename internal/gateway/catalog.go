@@ -18,8 +18,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// catalogs keeps what the hosts of the fleet say of themselves, and what follows for clients: all hosts that may run a tenant's jobs
-// appear as one ComfyUI. Answers are merged once after each change, and served from memory.
+// catalogs keeps the catalogues of the fleet's hosts and the answers that are made of them: to its clients, all hosts that may run
+// a tenant's jobs appear as one ComfyUI. Answers are merged once after each change, and served from memory.
 type catalogs struct {
 	q       *queue.Queue
 	changed func() // at each change; it does not block
@@ -29,9 +29,9 @@ type catalogs struct {
 	mu      sync.Mutex // guards all below
 	hosts   kept[queue.Catalog]
 	grants  kept[[]job.Tenant] // of hosts that serve some tenants only
-	views   map[string]*view   // by what the hosts answer that they are of
+	views   map[string]*view   // by the digests of the answers that are merged in them
 	current map[job.Tenant]*view
-	last    map[job.Tenant]*view // that the tenant has received
+	last    map[job.Tenant]*view // the newest that the tenant has received
 
 	reading sync.Mutex // held while files are read, so that each is read once; guards all below
 	blobs   map[string][]byte
@@ -54,7 +54,7 @@ func newCatalogs(q *queue.Queue, changed func()) *catalogs {
 // kept are the values of a bucket, kept up to date by its watch.
 type kept[V any] struct {
 	values map[string]V
-	unseen map[string]bool // keys that the watch has not told of since it began anew, as after a break: when it is synced they are gone
+	unseen map[string]bool // keys that the watch has not given since its last Reset: at Synced they are removed
 }
 
 func (k *kept[V]) take(phase queue.Phase, key string, value V) {
@@ -166,8 +166,8 @@ func (c *catalogs) read(ctx context.Context, hosts []answering) ([]source, error
 	})
 }
 
-// gathered reads what hosts answer. What cannot be read is left out, since a file may have expired before its mention; it is an error
-// when nothing can be.
+// gathered reads what hosts answer. What cannot be read is left out, since a file may expire before the entry that names it; it is
+// an error when nothing can be.
 func gathered(hosts []answering, read func(answering) (source, error)) ([]source, error) {
 	var all []source
 	var failed error
@@ -240,7 +240,7 @@ func newPage(body []byte) page {
 	return page{body: body, zipped: zipped.Bytes(), tag: `"` + hex.EncodeToString(sum[:16]) + `"`}
 }
 
-// answer sends a page, compressed when the client takes that, or that it has not changed.
+// answer sends a page, compressed when the client takes that, or 304 when the client has it already.
 func (p *page) answer(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json; charset=utf-8")

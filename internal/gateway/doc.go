@@ -6,10 +6,12 @@
 // complete before a client receives that the job has ended. A failed attempt that is retried never shows an end. No client
 // receives anything of another tenant.
 //
-// A gateway keeps no state of its own. What it answers comes from three places in NATS: the unfinished jobs (COMFY_JOBS), the
-// events of jobs (COMFY_EVENTS), and the files (COMFY_INPUTS, COMFY_OUTPUTS). So any number of gateways serve one fleet, each
-// answers for the jobs that came through another, and a gateway that is killed loses nothing but its connections. See Rows for how
-// two gateways agree about a job that was submitted a moment ago.
+// A gateway keeps no state of its own. What it answers comes from NATS: the unfinished jobs (COMFY_JOBS), the events of jobs
+// (COMFY_EVENTS), the files (COMFY_INPUTS, COMFY_OUTPUTS), what hosts answer about themselves (COMFY_CATALOGS), and what clients
+// keep (COMFY_ASSETS, COMFY_USERDATA, COMFY_HIDDEN). So any number of gateways serve one fleet, and each answers for the jobs that
+// came through another. A gateway that is killed loses its connections, and at most the bodies of prompts that it has just taken,
+// so that their graphs are not shown after their end. See Rows for how two gateways agree about a job that was submitted a moment
+// ago.
 //
 // The files, in reading order:
 //
@@ -18,11 +20,12 @@
 //	keys, origin, errors           whose request it is, whether a browser may send it, and how errors look
 //	tenant, rows, row, hidden      one tenant's jobs as rows, kept up to date from events
 //	prompt, submit, inputs, body   POST /prompt: read, checked, with the files that it names, stored, published
-//	lacking                        what no host has that a prompt needs
+//	bodies, doubts                 bodies that are being stored; rows of jobs that have no event
+//	lacking, asked                 what no host has that a prompt needs, and what was asked lately
 //	queues, history, outputs       the queue, the history, and where clients find files
 //	comfyjobs, cloud               /api/jobs, and the paths of Comfy Cloud
 //	hub, ends, frames, socket      websockets, and what is sent to which
-//	view, upload, picture          files
+//	view, upload, picture, timed   files, and clients that stop sending or reading
 //	catalog, merge                 all hosts as one ComfyUI
 //	objectinfo, uploads            its nodes, with what the tenant has uploaded
 //	userdata, info, frontend       what ComfyUI's page keeps and asks for, and the page itself

@@ -14,8 +14,8 @@ const (
 	mostDoubted = 16
 )
 
-// lookAgain looks for jobs that have been stored for a while and have no event. A dispatcher drops a job without a word when another with
-// its id has ended, and when that one is listed no longer the row would stay for ever.
+// lookAgain looks for jobs that have been stored for a while and have no event. A dispatcher drops a job without an event when
+// another job with its id has ended. When that other job is no longer listed, nothing else would remove the row.
 func (r *Rows) lookAgain(ctx context.Context) error {
 	for _, row := range r.doubted(r.q.Now()) {
 		_, err := r.q.Stored(ctx, row.Sequence)
@@ -52,7 +52,7 @@ func (r *Rows) doubted(now time.Time) []Row {
 	return rows[:min(len(rows), mostDoubted)]
 }
 
-// correct puts what a job's events say in the place of a row without any; nil: there are none.
+// correct replaces a row that has no event by the row that a job's events give, or removes it when as is nil: there are no events.
 func (r *Rows) correct(row, as *Row) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

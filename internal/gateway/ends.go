@@ -66,8 +66,8 @@ func (h *hub) tellEnd(to []*socket, row *Row, r *run, host *hostRecord) {
 	}
 }
 
-// remind tells ComfyUI's page what else runs for it when one of its prompts has ended. It shows one at a time, and would take itself
-// for idle.
+// remind tells ComfyUI's page what else runs for it when one of its prompts has ended. The page shows one prompt at a time, and
+// would otherwise show that nothing runs.
 func (h *hub) remind(client string) {
 	for _, s := range h.of(client) {
 		if !s.isPage() {

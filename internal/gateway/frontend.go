@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// getPage answers a file of ComfyUI's page, when the gateway has its folder. The page finds the API below its own path, so it works
-// behind a path with a key, too.
+// getPage answers a file of ComfyUI's page, when the gateway has its folder. The page looks for the API below its own path, so it
+// also works when the path has a key.
 func (g *Gateway) getPage(w http.ResponseWriter, r *http.Request, _ *tenant) error {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return &failed{http.StatusMethodNotAllowed, "method_not_allowed", "this gateway does not serve this path with this method"}

@@ -15,10 +15,10 @@ type hidden struct {
 	mu    sync.Mutex // guards all below
 	jobs  map[job.Tenant]map[job.ID]bool
 	upTo  map[job.Tenant]uint64
-	order []hiddenSince // of jobs, the oldest first
+	order []hiddenSince // jobs in the order in which they were hidden
 }
 
-// hiddenSince is a job and when this gateway was told that it is hidden.
+// hiddenSince is a job and when this gateway learnt that it is hidden.
 type hiddenSince struct {
 	tenant job.Tenant
 	job    job.ID
@@ -84,7 +84,8 @@ func (t *tenant) shownEnded() []Row {
 // hid takes note of what a tenant has hidden.
 func (g *Gateway) hid(one queue.Hidden) { g.hidden.add(one, g.q.Now(), g.q.EventsAge()) }
 
-// hide removes jobs that have ended from what a tenant sees of its history: all, or those that are named. Nothing else forgets them.
+// hide removes jobs that have ended from what a tenant sees of its history: all, or those that are named. The jobs, their events
+// and their files stay stored.
 func (g *Gateway) hide(ctx context.Context, of *tenant, all bool, ids []job.ID) error {
 	if all {
 		upTo := of.rows.upTo()

@@ -106,7 +106,7 @@ func readRecord(stored []byte, id job.ID, prompt string) *hostRecord {
 // promptIDLength is the length of a UUID, the id of every prompt that an agent submits.
 const promptIDLength = 36
 
-// renamed puts a job's id in the place of the host's id of its prompt, which stands nowhere by chance.
+// renamed puts a job's id in the place of the host's id of its prompt. That is a UUID, so it occurs in no other meaning.
 func renamed(message []byte, prompt string, id job.ID) []byte {
 	return bytes.ReplaceAll(message, []byte(prompt), []byte(id))
 }

@@ -15,10 +15,10 @@ import (
 // hub brings a tenant's websockets what happens to its jobs. Two things come in: rows, when an event was stored, and frames, as hosts
 // sent them. Frames say what runs; how a job ends is said by its events alone, so a failed attempt that is retried never shows an end.
 //
-// The order at the end is ComfyUI's: what the nodes left, execution_success or an error, status, executing without a node. The agent
-// has sent every frame and stored the record of the run before it stores the event. Frames and events take different ways through
-// NATS, so the hub sends a frame with the number 0 after it has received the event, and ends the job when that one comes back: on
-// one server all frames before it have come by then. Of what a node left and no frame has told, the record tells.
+// The order at the end is ComfyUI's: what the nodes left, execution_success or an error, status, executing without a node. The
+// agent has sent every frame and stored the record of the run before it stores the event. Frames and events take different ways
+// through NATS, so the hub sends a frame with the number 0 after it has received the event, and ends the job when that one comes
+// back: on one server all frames before it have come by then. What a node left and no frame has carried is taken from the record.
 //
 // One goroutine, run, handles what comes in, one thing after the other.
 type hub struct {
@@ -69,7 +69,7 @@ type run struct {
 
 const (
 	mostHeld     = 64 << 20               // bytes of frames in the inbox, beyond which those that bring them wait
-	statusPause  = 500 * time.Millisecond // between two statuses, since each has a page ask for lists
+	statusPause  = 500 * time.Millisecond // between two statuses, since ComfyUI's page asks for its lists after each
 	framesBehind = 500 * time.Millisecond // how long the end of a job waits for the frame with the number 0
 
 	mostEarly       = 64       // jobs of which early frames are kept
@@ -265,7 +265,7 @@ func (h *hub) changed(ctx context.Context, row *Row) {
 	switch {
 	case row.Ended():
 		h.ending[row.Job] = row
-		if len(h.receivers(h.runOf(row))) == 0 || !row.Begun() { // nobody waits for frames, or none will come
+		if len(h.receivers(h.runOf(row))) == 0 || !row.Begun() { // no socket receives frames of it, or none will come
 			h.end(ctx, row.Job)
 			return
 		}
@@ -336,8 +336,8 @@ func (h *hub) relay(f *queue.Frame) {
 	h.relayText(f, r, &text)
 }
 
-// keep keeps a frame until the row of its job comes in, usually a moment later. When that would be too many, those before it are given
-// up, since for jobs that do not exist no row will come.
+// keep keeps a frame until the row of its job comes in, usually a moment later. When they would be too many, all that are kept are
+// dropped, since they may be of jobs that do not exist, whose rows never come in.
 func (h *hub) keep(f *queue.Frame) {
 	early := h.early[f.Job]
 	if len(early) >= mostEarlyFrames {

@@ -34,7 +34,7 @@ func (k keyring) tenant(key string) (job.Tenant, bool) {
 	return tenant, found
 }
 
-// caller is whose request it is, and how that is known.
+// caller is the tenant of a request, and how it is known.
 type caller struct {
 	tenant job.Tenant
 	keyed  bool   // a key says it, and not the address to which the request came

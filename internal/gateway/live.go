@@ -23,8 +23,8 @@ type liveJobs struct {
 
 // liveJob is what a job has sent last.
 type liveJob struct {
-	progress *jetstream.Progress // nobody changes it
-	preview  *livePreview        // nobody changes it
+	progress *jetstream.Progress // replaced by the next one, never changed
+	preview  *livePreview        // replaced by the next one, never changed
 	at       time.Time
 	changed  chan struct{} // closed at the next message
 }

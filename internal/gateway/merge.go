@@ -178,8 +178,8 @@ func texts(raw json.RawMessage, into *[]string) bool {
 	return true
 }
 
-// unite gives the first list as it is, and of the others what is not in it, sorted. A file is one choice however a host writes its path;
-// it is written with slashes, since a backslash has SwarmUI write all paths so.
+// unite gives the first list as it is, and of the others what is not in it, sorted. A file is one choice however a host writes its
+// path; it is written with slashes, since SwarmUI writes all paths with backslashes when one has them.
 func unite(first, others []string) []string {
 	united := make([]string, 0, len(first))
 	seen := map[string]bool{}

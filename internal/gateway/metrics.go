@@ -231,7 +231,7 @@ func (m *meter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffered, err
 }
 
-// class is the class of the status. gone says that the client went before it was answered, for which nobody here is to blame.
+// class is the class of the status. gone says that the client has left before it was answered, which is no error of the gateway.
 func (m *meter) class(gone bool) string {
 	switch {
 	case m.hijacked:

@@ -42,8 +42,9 @@ func (g *Gateway) serving(name string, answer route) http.Handler {
 	})
 }
 
-// ask has a route answer a request, and logs what went wrong inside while a client waits for the answer. An error is to be answered in
-// any case: the server takes no answer for 200, and the client may still be there when the gateway is killed.
+// ask has a route answer a request, and logs what went wrong inside while a client waits for the answer. The caller must answer an
+// error also when the request's context has ended: Go's server sends 200 for a handler that writes nothing, and when the gateway is
+// killed the client may still be there.
 func (g *Gateway) ask(log *slog.Logger, answer route, w http.ResponseWriter, r *http.Request) error {
 	name, err := tenantOf(r)
 	if err == nil {

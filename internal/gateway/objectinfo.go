@@ -12,7 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// view is what some hosts say together. Hosts that say the same of their nodes have the same view, whatever their names are.
+// view is the merged object_info of some hosts. Tenants whose hosts give the same answers share a view, whatever the names of the
+// hosts are.
 type view struct {
 	hosts []answering
 	begin sync.Once
@@ -29,8 +30,8 @@ const mostViews = 16
 // mergeTime bounds reading what is merged.
 const mergeTime = time.Minute
 
-// merged is the object_info of a tenant's hosts. While a newer one is being merged it is the last one that the tenant has received, so
-// nobody waits but for the first. It reports how the answer was found, for the metrics.
+// merged is the object_info of a tenant's hosts. While a newer one is being merged it is the last one that the tenant has received,
+// so only the first request of a tenant waits. It reports how the answer was found, for the metrics.
 func (c *catalogs) merged(ctx context.Context, tenant job.Tenant) (*view, string, error) {
 	c.mu.Lock()
 	v := c.view(tenant)
@@ -115,7 +116,7 @@ func (c *catalogs) forget(v *view) {
 
 const objectInfoRoute = "object_info"
 
-// merge merges a view. Of the files that its hosts answer only those are read and parsed that no earlier view had.
+// merge merges a view. Of the answers of its hosts it reads and parses only those that are not in memory yet.
 func (c *catalogs) merge(ctx context.Context, v *view) {
 	defer close(v.done)
 	sources, err := c.read(ctx, v.hosts)
@@ -127,7 +128,7 @@ func (c *catalogs) merge(ctx context.Context, v *view) {
 	v.info = newPage(v.classes.json(nil))
 }
 
-// json is the whole answer, with some classes in other words.
+// json is the whole answer, with other definitions of some classes.
 func (c *classes) json(others map[string]json.RawMessage) []byte {
 	out := []byte{'{'}
 	for i, class := range c.order {

@@ -7,7 +7,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/gateway"
 )
 
-// Whoever asks while a change is being merged receives what was before, and nobody waits but for the first answer.
+// A request while a change is being merged gets the earlier answer. Only the first request of all waits.
 func TestTheEarlierAnswerIsServedWhileAChangeIsMerged(t *testing.T) {
 	t.Parallel()
 	m, now := gateway.NewMerges(), time.Unix(1000, 0)

@@ -76,8 +76,8 @@ func outputsOf(row *Row) map[string]map[string][]any {
 	return shown
 }
 
-// findOutput finds a file of a tenant's jobs by the folder, name and type with which clients saw it. Of clients that leave out the
-// folder it is the newest file of this name.
+// findOutput finds a file of a tenant's jobs by the folder, name and type with which clients saw it. For a client that leaves out
+// the folder it is the newest file of this name.
 func findOutput(rows *Rows, folder, file, kind string) (job.Output, bool) {
 	if folder == "." {
 		folder = ""

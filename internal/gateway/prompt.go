@@ -42,7 +42,7 @@ func refusePrompt(kind, message, details string, extra any) error {
 	}}
 }
 
-// malformed is the answer to what ComfyUI itself answers with 500 and no text.
+// malformed is the answer to requests that ComfyUI itself answers with 500 and no text.
 func malformed(text string) error { return &failed{http.StatusBadRequest, "invalid_prompt", text} }
 
 // promptFields are the members of the body, each as it came.
@@ -158,7 +158,8 @@ func firstPresent(a, b json.RawMessage) json.RawMessage {
 	return b
 }
 
-// readClient reads the id of the websocket that receives the frames. A ComfyUI ends when it is no text or number.
+// readClient reads the id of the websocket that receives the frames. ComfyUI's process ends when the id is neither a text nor a
+// number.
 func (p *prompt) readClient(f *promptFields) error {
 	if !present(f.ClientID) {
 		return nil

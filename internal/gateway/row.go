@@ -21,7 +21,7 @@ type Row struct {
 	Metadata   json.RawMessage // as its publisher wrote it
 	Submission Submission      // what a gateway wrote into it
 
-	Last *job.Event // the last event, nil when there is none; nobody changes it
+	Last *job.Event // the last event, nil when there is none; it is never changed
 	Mark uint64     // the last event's sequence in COMFY_EVENTS
 	Time time.Time  // when the last event was stored
 }

@@ -146,7 +146,7 @@ func (s *socket) take() ([]frame, int) {
 	return waiting, s.closing
 }
 
-// writeLoop sends what is queued, and a ping now and then for proxies that close silent connections. Nobody waits for a pong: a script
+// writeLoop sends what is queued, and a ping now and then for proxies that close silent connections. No pong is required: a script
 // that reads nothing between two prompts sends none.
 func (s *socket) writeLoop() {
 	defer s.conn.Close()

@@ -59,7 +59,7 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 // would run it again.
 func (g *Gateway) take(ctx context.Context, of *tenant, p *prompt, earlier func() (*Row, error)) (number any, err error) {
 	spec, large, refused := g.checked(ctx, of, p)
-	if refused != nil || large || p.withKeys() { // what is stored beside a job would replace the earlier one's
+	if refused != nil || large || p.withKeys() { // a file or keys stored for this prompt would replace those of an earlier one
 		switch row, err := earlier(); {
 		case err != nil:
 			return nil, err
@@ -81,7 +81,7 @@ func (g *Gateway) take(ctx context.Context, of *tenant, p *prompt, earlier func(
 	case err != nil:
 		return nil, err
 	case notSearched != nil:
-		g.log.Warn("a prompt is published, and whether there was one with its id before is not known", "tenant", of.name, "job", p.id, "error", notSearched)
+		g.log.Warn("a prompt was published, but it is not known whether there was one with its id before", "tenant", of.name, "job", p.id, "error", notSearched)
 	}
 	of.rows.add(&row)
 	g.storeBody(ctx, of.name, p)

@@ -79,7 +79,7 @@ func (g *Gateway) find(ctx context.Context, of *tenant, id job.ID) (*Row, error)
 	var unread error
 	read := func() { chain, unread = g.q.Chain(ctx, of.name, id) }
 	var reading sync.WaitGroup
-	if !known { // of what was stored when the request came nothing is missed by reading the chain at the same time
+	if !known { // reading the chain at the same time misses nothing that was stored when the request came
 		reading.Go(read)
 	}
 	err := of.rows.refresh(ctx)
@@ -173,7 +173,7 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 // followPause is how long a gateway waits before it tries again to follow something.
 const followPause = 250 * time.Millisecond
 
-// again follows something in NATS, which breaks off now and then, until ctx ends.
+// again calls follow, which follows something in NATS, anew each time that it breaks off, until ctx ends.
 func again(ctx context.Context, log *slog.Logger, what string, follow func() error) {
 	for {
 		err := follow()

@@ -36,7 +36,7 @@ type uploadsPage struct {
 
 const (
 	uploadsFresh = 2 * time.Second // for which a list is used; what this gateway has stored itself is in it at once
-	uploadsWait  = 2 * time.Second // for a list; without one the last is used
+	uploadsWait  = 2 * time.Second // for a list; without an answer the last list is used
 	// mostUploadPages bounds the tenants whose answers are kept; the others' are made for each request.
 	mostUploadPages = 64
 )
@@ -59,7 +59,7 @@ func (g *Gateway) uploaded(ctx context.Context, tenant job.Tenant) []string {
 	read := time.Now()
 	paths, err := g.q.Uploads(ctx, tenant)
 	if err != nil {
-		g.log.Info("the uploads of a tenant are not among its choices as they are now", "tenant", tenant, "error", err)
+		g.log.Info("the uploads of a tenant cannot be read: the choices show those that were read last", "tenant", tenant, "error", err)
 		return known.names
 	}
 	names := slices.DeleteFunc(paths, func(name string) bool { return strings.Contains(name, "/") })

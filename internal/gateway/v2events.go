@@ -21,8 +21,8 @@ const (
 // streams counts the streams of a tenant that are open.
 type streams struct{ open atomic.Int64 }
 
-// stream is one answer of server-sent events. It sends states and not what has led to them: whatever happens between two frames, the
-// next one is the newest. So a slow reader costs no memory and misses nothing that lasts.
+// stream is one answer of server-sent events. Each frame has the newest state, and states between two frames are left out. So a
+// slow reader costs no memory and always gets the newest state.
 type stream struct {
 	g    *Gateway
 	r    *http.Request

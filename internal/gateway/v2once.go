@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// onceHeader is the header with a key that one request may have, once.
+// onceHeader is the header with a key that a tenant may use for one request only.
 const onceHeader = "Idempotency-Key"
 
 const longestOnce = 255

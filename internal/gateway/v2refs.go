@@ -58,7 +58,8 @@ func eachMember(object json.RawMessage, at int, visit func(name string, value js
 	return nil
 }
 
-// referenceOf reads a reference to an asset; tagged says that the value is meant as one, also when it is malformed and id is empty.
+// referenceOf reads a reference to an asset; tagged says that the value has the tag of a reference, also when it is malformed and
+// id is empty.
 func referenceOf(raw json.RawMessage) (id string, tagged bool) {
 	if !bytes.Contains(raw, []byte(assetTag)) && !bytes.Contains(raw, []byte(`core\/ASSET`)) {
 		return "", false

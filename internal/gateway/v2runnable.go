@@ -69,7 +69,7 @@ func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec) 
 		return nil, refused
 	}
 	if err != nil {
-		g.log.Info("the fleet was not asked whether it can run a job, which is taken", "tenant", name, "error", err)
+		g.log.Info("the fleet could not be asked whether it can run a job; the job is taken", "tenant", name, "error", err)
 		return nil, nil
 	}
 	var lacked []string

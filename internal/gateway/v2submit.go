@@ -35,7 +35,7 @@ type submission struct {
 	spec job.Spec
 	body []byte // what is stored of it
 
-	partnerKey string // is never stored on a disk
+	partnerKey string // never stored on a disk
 }
 
 // postJob checks a submit, claims its idempotency key, stores what was submitted, and publishes the job. After a crash between two of these
@@ -64,8 +64,8 @@ func (g *Gateway) postJob(w http.ResponseWriter, r *http.Request, of *tenant) er
 	return nil
 }
 
-// once does what a request asks, if its key was not used before. The key is free again when that failed and nothing was made; after
-// any other error it stays used, since the outcome is unknown.
+// once does what a request asks, if its key was not used before. The key can be used again when that failed and nothing was made.
+// After any other error it stays used, since the outcome is unknown.
 func (g *Gateway) once(ctx context.Context, of *tenant, key string, do func() error) error {
 	if key == "" {
 		return do()
@@ -80,7 +80,7 @@ func (g *Gateway) once(ctx context.Context, of *tenant, key string, do func() er
 	err = do()
 	if _, nothing := errors.AsType[*refusal](err); nothing {
 		if err := g.q.ReleaseRequestKey(context.WithoutCancel(ctx), of.name, key); err != nil {
-			g.log.Warn("a request that made nothing keeps its key", "tenant", of.name, "error", err)
+			g.log.Warn("the key of a request that made nothing could not be freed", "tenant", of.name, "error", err)
 		}
 	}
 	return err

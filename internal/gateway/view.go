@@ -84,7 +84,7 @@ func fileName(text string) string {
 	return path.Base(strings.ReplaceAll(file, `\`, "/"))
 }
 
-// locate finds the object that a file of a client is stored as.
+// locate finds the store and the object of a file that a client names.
 func (g *Gateway) locate(ctx context.Context, of *tenant, filename, subfolder, kind string) (store, object string, err error) {
 	if hash, is := hashOf(filename); is {
 		b, err := g.blob(ctx, of, hash)

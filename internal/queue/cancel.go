@@ -29,7 +29,7 @@ type Cancelling struct {
 	Priority job.Priority // for the event of a job without events
 }
 
-// Leaves reports whether a job in this state is not ended.
+// Leaves reports whether a job in this state is left as it is.
 func (c *Cancelling) Leaves(state job.EventKind) bool {
 	return state.Terminal() || c.Spare && state == job.Started
 }

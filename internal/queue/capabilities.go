@@ -64,11 +64,11 @@ func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change[workflow
 	return watchBy(ctx, q, q.capabilities, watcherOf{open: q.watchDigests}, alike(CapabilityOf), tell)
 }
 
-// capabilitiesKept are kept decoded by the watch of capabilities, and as many values by their digests.
+// capabilitiesKept is how many decoded capabilities the watch keeps, and how many values a digestWatcher keeps.
 const capabilitiesKept = 64
 
-// alike makes a reader of capabilities that decodes one only once which many hosts have, as far as it is among the last different
-// ones. The thousands of hosts of a fleet that are installed alike then share one copy.
+// alike makes a reader of capabilities that keeps the last capabilitiesKept different ones. A value that equals one of them is not
+// decoded again, so the thousands of hosts of a fleet that are installed alike share one copy.
 func alike(read func(Entry) (workflow.Capability, error)) func(Entry) (workflow.Capability, error) {
 	var kept []workflow.Capability
 	return func(e Entry) (workflow.Capability, error) {
@@ -85,16 +85,16 @@ func alike(read func(Entry) (workflow.Capability, error)) func(Entry) (workflow.
 	}
 }
 
-// digestWatcher gives the entries of COMFY_CAPABILITIES with their values, as a watcher of nats.go does, but receives only headers. A
-// value is read when none with its digest was read lately. What is kept under a digest has it: a host whose header has the digest of
-// another installation gets that installation, and changes no other host's.
+// digestWatcher gives the entries of COMFY_CAPABILITIES with their values, as a watcher of nats.go does, but receives only headers.
+// A value is read when none with its digest is kept. Each value is kept under the digest that is computed from it: a host with a
+// wrong digest in its header may get the capability of another host, and cannot change what other hosts get.
 type digestWatcher struct {
 	q       *Queue
 	updates chan natsjs.KeyValueEntry
 	cancel  context.CancelFunc
 
 	values map[string][]byte // by digest
-	order  []string          // of those, the one that came last is the last
+	order  []string          // digests of values, in the order in which they came
 }
 
 // watchDigests opens a digestWatcher until ctx ends or it is stopped.
@@ -180,7 +180,8 @@ func (w *digestWatcher) give(ctx context.Context, e natsjs.KeyValueEntry) bool {
 	}
 }
 
-// value is that of the message at a sequence, which says that it has a digest; false when a later message has replaced it, which follows.
+// value gives the value of the message at a sequence, whose header has this digest. stands is false when a later message has
+// replaced it; the watch receives that one next.
 func (w *digestWatcher) value(ctx context.Context, digest string, sequence uint64) (value []byte, stands bool, err error) {
 	if value, known := w.values[digest]; known {
 		return value, true, nil

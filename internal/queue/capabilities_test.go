@@ -25,7 +25,7 @@ func installed(classes ...string) []byte {
 	return must(workflow.NewCapability(&b).MarshalBinary())
 }
 
-// capabilityScene is a queue with its connection, and what a watch of capabilities has told.
+// capabilityScene is a queue with its connection, and what a watch of capabilities has given.
 type capabilityScene struct {
 	t       *testing.T
 	nc      *nats.Conn
@@ -44,7 +44,7 @@ func (s *capabilityScene) watch() {
 	watch(s.t, s.q.WatchCapabilities, func(c queue.Change[workflow.Capability]) { s.changes <- c })
 }
 
-// told is what the watch told up to a phase, as "host: classes" of those that are asked for.
+// told is what the watch gave up to a phase, as "host: classes" of those that are asked for.
 func (s *capabilityScene) told(until queue.Phase, classes ...string) map[string]string {
 	s.t.Helper()
 	told := map[string]string{}
@@ -145,7 +145,7 @@ func TestACapabilityWithoutADigestIsReadAsWell(t *testing.T) {
 	}
 }
 
-// A host that claims the digest of others changes what they can run for nobody.
+// A host that stores its value under the digest of another value changes nothing of what other hosts can run.
 func TestADigestThatIsNotThatOfTheValueConcernsItsHostAlone(t *testing.T) {
 	t.Parallel()
 	s := newCapabilityScene(t)
@@ -157,7 +157,7 @@ func TestADigestThatIsNotThatOfTheValueConcernsItsHostAlone(t *testing.T) {
 	lie.Header.Set(names.DigestHeader, stored.Header.Get(names.DigestHeader))
 	lie.Data = installed("B")
 	must(js.PublishMsg(t.Context(), lie))
-	must(0, s.q.PutCapability(t.Context(), "honest", installed("A"))) // the lie is the first that is read
+	must(0, s.q.PutCapability(t.Context(), "honest", installed("A"))) // the wrong digest is read first
 	s.watch()
 	if diff := cmp.Diff(map[string]string{"liar": "B", "honest": "A"}, s.told(queue.Synced, "A", "B")); diff != "" {
 		t.Error(diff)

@@ -72,8 +72,8 @@ func CatalogOf(e Entry) (Catalog, error) {
 	return c, err
 }
 
-// WatchCatalogs calls tell for every change of a catalogue until ctx ends, first for those that are there. Catalogues that have expired
-// are not told of: a host that is not online has none that counts.
+// WatchCatalogs calls tell for every change of a catalogue until ctx ends, first for those that are there. tell is not called when
+// a catalogue expires: the agent of a host that is online renews it before.
 func (q *Queue) WatchCatalogs(ctx context.Context, tell func(Change[Catalog])) error {
 	return watch(ctx, q, q.catalogs, CatalogOf, tell)
 }
@@ -84,8 +84,8 @@ func CatalogDigest(body []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// StoreCatalogBlob stores a file of a catalogue and gives the digest by which it is found. A file that is there already is stored
-// again only when its age is a seventh of the one at which it expires.
+// StoreCatalogBlob stores a file of a catalogue and gives the digest by which it is found. A file that is stored already is stored
+// again only after a seventh of the time for which it is kept.
 func (q *Queue) StoreCatalogBlob(ctx context.Context, body []byte) (digest string, err error) {
 	digest = CatalogDigest(body)
 	if len(body) > largestBlob {
@@ -108,7 +108,7 @@ func (q *Queue) CatalogBlobKept(ctx context.Context, digest string, size int) bo
 	return err == nil && f.size() == int64(size) && f.info.Digest == "SHA-256="+base64.URLEncoding.EncodeToString(sum) && q.CatalogFresh(f.info.ModTime)
 }
 
-// CatalogFresh reports whether what was stored of a catalogue at a time need not be stored again yet, because it expires much later.
+// CatalogFresh reports whether a part of a catalogue that was stored at this time need not be stored again yet.
 func (q *Queue) CatalogFresh(stored time.Time) bool { return q.Now().Sub(stored) < catalogAge/7 }
 
 // CatalogBlob reads a file of a catalogue. ErrNoFile when there is none, jetstream.ErrDamaged when its bytes have another digest.

@@ -175,9 +175,9 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 // kindsMost is more kinds of events than there are.
 const kindsMost = 64
 
-// shortChain reads the last event of each kind with one request, and reports whether that is the whole chain: each event names the
-// one before it. It is while no kind occurs twice, as in most chains. From a stream with several copies, of which the leader must
-// answer, nothing is read.
+// shortChain reads the last event of each kind with one request, and reports whether that is the whole chain, which shows since
+// each event names the one before it. It is the whole chain as long as no kind occurs twice, as in most chains. From a stream with
+// several copies, of which the leader must answer, nothing is read.
 func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, whole bool, err error) {
 	if !q.readEvents.CachedInfo().Config.AllowDirect {
 		return nil, false, nil
@@ -209,7 +209,8 @@ func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, w
 func (l *Link) void() bool { return l.EventKind == "" && l.ChainSequence != 0 }
 
 // decodeLink decodes a stored event, which another program may have written. When the body does not name the tenant and job of the
-// subject the link is void; so are JetStream's acks, which a publisher may direct there. Fields with impossible values stay empty.
+// subject the link is void; so are JetStream's acks, which a publisher may direct there. An event with an impossible value has its
+// kind, tenant and job alone.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := names.SplitEventSubject(subject)
 	if !ok {
@@ -218,7 +219,7 @@ func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Li
 	if !id.Valid() { // a tenant of any name has a chain for what was refused
 		return Link{}, fmt.Errorf("%.200q names no job", subject)
 	}
-	e, named, _ := job.DecodeStored(tenant, id, kind, body) // fields with impossible values stay empty
+	e, named, _ := job.DecodeStored(tenant, id, kind, body) // the error says which value is impossible
 	if !named {
 		return Link{Event: job.Event{Tenant: tenant, Job: id}, ChainSequence: sequence}, nil
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// JetStream's answer to a publish goes where the publisher says, and once ended the jobs of others, also future ones.
+// JetStream sends its answer to a publish to the subject that the publisher names. In the chain of a job, of another tenant or of
+// the future, it must not count as an event.
 func TestAnAnswerOfJetStreamInAChainEndsNoJob(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))

@@ -28,7 +28,8 @@ const (
 )
 
 // checks collects the first impossible value. Checks that every message passes test the value themselves and call wrong only when
-// it fails, since the arguments of that are allocated in any case: with that instead, a job costs 40 allocations more.
+// it fails, since its arguments are allocated at each call: if wrong were called for every value, a job would cost 40 more
+// allocations.
 type checks struct{ err error }
 
 func (c *checks) wrong(format string, args ...any) {

@@ -28,7 +28,7 @@ func put(key, value string) queue.Entry {
 	return queue.Entry{Phase: queue.Put, Key: key, Value: []byte(value)}
 }
 
-// presence is right but for what is put into it.
+// presence is a valid presence, but for the fields that are put into it.
 func presence(more string) string {
 	return `{"host":"x","instance":"i","serial":1,"state":"online","slots":1,"prefetch":0,` + more + `"time":"2026-01-01T00:00:00Z"}`
 }
@@ -114,7 +114,7 @@ func TestALeaseHasItsForm(t *testing.T) {
 	}
 }
 
-// Behind each comma is a value of that kind that would be right without it.
+// Each case is the text of fields that are added to a valid value, which makes it invalid.
 func TestWhatCannotBeIsRefused(t *testing.T) {
 	t.Parallel()
 	ticket := func(more string) bool {
@@ -213,8 +213,8 @@ func TestAKeyThatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// A link that says what cannot be still is one, without what it says; one that names another job says nothing at all, and
-// an event of no job is none.
+// An event with an impossible value is a link with its kind, tenant and job alone. One that names another job is a void link, and
+// one without a valid job id is no event.
 func TestAnEventThatCannotBeIsALinkWithoutContent(t *testing.T) {
 	t.Parallel()
 	header := nats.Header{"Comfy-Lease": {"$KV.COMFY_BLOCKS.gpu-1"}}
@@ -265,7 +265,7 @@ func TestAnOfferThatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// A key whose value cannot be is told once and left out; it counts again when it has a value that can be.
+// A key with an impossible value is warned of once and left out. It counts again when it has a valid value.
 func TestWhatCannotBeIsToldOnceAndLeftOut(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))

@@ -116,8 +116,8 @@ func (w *world) ask(context.Context) (time.Time, error) {
 
 func never() <-chan struct{} { return nil }
 
-// Round trips of 100, 20, 100 … ms, of which the server's word comes at the end: the shortest one counts, and what a
-// later measurement does not prove wrong stays.
+// Round trips of 100, 20, 100 … ms, of which the server tells its time at the end: the shortest one counts, and what a later
+// measurement does not prove wrong stays.
 func TestTheShortestRoundTripCounts(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -25,7 +25,7 @@ type Config struct {
 	ReadOnly    bool          // touch no stream: fail when one is missing; for programs with few permissions
 
 	// Bytes, as JetStream counts them, of one copy. A stream that has a maximum keeps it unless another one is given here.
-	Room         int64 // for all streams together, of which those without a maximum get their share; 0: none gets one; AskNATS: see there
+	Room         int64 // for all streams together, of which those without a maximum get their share; 0: none gets one; AskNATS: what NATS has room for
 	MaxDisk      int64 // for all streams together, of which every one gets its share, also those that have a maximum
 	JobsBytes    int64 // of COMFY_JOBS; when it is full, a publish is refused
 	EventsBytes  int64 // of COMFY_EVENTS; when it is full, the oldest events are removed
@@ -48,7 +48,8 @@ const (
 	defaultMaxJob    = 1 << 20
 	defaultUserFiles = 10_000
 
-	// catalogAge is how long a file of a catalogue and its mention are kept. Agents store both again when a seventh of it is over.
+	// catalogAge is how long a file of a catalogue, and the entry that names it, are kept. Agents store both again after a seventh
+	// of this time.
 	catalogAge = 7 * 24 * time.Hour
 
 	liveAge   = 5 * time.Minute

@@ -58,14 +58,14 @@ func TestAConflictIsNotTriedAgainWhenItsTimeIsOver(t *testing.T) {
 	})
 }
 
-// Two that have read the same slots: the second write fails, and adds itself to what the first has written when it tries again.
+// Two writers have read the same slots: the write of the second fails, and its next try adds to what the first has written.
 func TestOfTwoWritersNoneLosesWhatTheOtherWrote(t *testing.T) {
 	t.Parallel()
 	ctx, q := t.Context(), openQueue(t)
 	tries := 0
 	err := queue.RetryConflict(ctx, "take a slot", func() (bool, error) {
 		taken, revision, err := q.Slots(ctx, "acme")
-		if tries++; tries == 1 && err == nil { // another is faster
+		if tries++; tries == 1 && err == nil { // another writer is faster
 			if stored, err := q.PutSlots(ctx, "acme", []queue.Slot{{Job: "theirs"}}, revision); !stored || err != nil {
 				t.Errorf("the faster one has stored %v, %v", stored, err)
 			}

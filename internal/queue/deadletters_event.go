@@ -81,7 +81,7 @@ func cut(text string, most int) string {
 	return text[:most]
 }
 
-// setEvent decodes the letter's event. A letter of an earlier version has none: its event has what the other headers say.
+// setEvent decodes the letter's event. A letter of an earlier version has no event: then it is made from the other headers.
 func (d *DeadLetter) setEvent() {
 	d.Event = job.Event{
 		EventKind: job.Dead, Job: d.Job, Tenant: d.Tenant, Priority: d.Priority(), Time: d.Time, Reason: string(d.Reason),

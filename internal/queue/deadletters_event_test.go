@@ -43,11 +43,11 @@ func letterOf(t *testing.T, q *queue.Queue) queue.DeadLetter {
 	return letters[0]
 }
 
-// Nothing but the letter is there, as it is when its events are older than they are kept.
+// Only the letter is stored, as when the events of its job have expired.
 func TestALetterTellsItsWholeStoryAlone(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		body     int // beside what a job may have
+		body     int // its bytes; 0: as many as a job may have
 		attempts int
 		text     string
 		told     int // attempts; 0: as many as there is room for
@@ -98,7 +98,7 @@ func TestALetterTellsItsWholeStoryAlone(t *testing.T) {
 	}
 }
 
-// A letter of a former version, and one whose story somebody else wrote, tell what their other headers say.
+// The event of a letter of a former version, or of one whose story another program wrote, has what the other headers say.
 func TestALetterOfAFormerVersionStillWorks(t *testing.T) {
 	t.Parallel()
 	for name, story := range map[string]string{"None": "", "Nonsense": "{", "OfAnother": `{"job":"two","tenant":"acme"}`} {

@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// Who may make no consumer hears the same, in the same order, also what is stored while it reads.
+// A program that may make no consumer receives the same events in the same order, also those that are stored while it reads.
 func TestEventsAreFollowedWithoutAConsumer(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)

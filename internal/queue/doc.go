@@ -19,19 +19,28 @@
 //	topology*                   the streams and buckets: how they are made, changed, limited, and made again when deleted
 //	delivery, pull, lease       jobs are received; their leases are extended, parked and ended
 //	chain, publish, cancel      events of a job are appended and read; a job is cancelled
-//	tickets, slots              the waiting room, and the slots of tenants with a cap
+//	tickets, ticketlog, slots   the waiting room, its changes behind a revision, and the slots of tenants with a cap
 //	offers, presence            jobs are offered to hosts; hosts and dispatchers say that they are there
 //	hoststate_*, hostevents     the state of a host in JSON; events of hosts
+//	relay, chosenhosts          the states of hosts in a large fleet, from other dispatchers or of some hosts only
 //	hostconditions, grants      what outlives an agent; the tenants that a host serves
+//	capabilities, catalogs, pages
+//	                            what a host can run, what its ComfyUI answers about itself, and GETs that it is asked
 //	blocks, blockevents         blocks and strikes, and the events that announce them
 //	settings, audit, secrets    affinity rules and tenants' settings; who changed what; random bytes that a fleet shares
 //	deadletters*                dead jobs are buried, listed and requeued
 //	follow, directget           events as they come, with a consumer and without one
-//	eventreader, eventpages     stored events in batches, and pages of them for tenants
-//	progress                    live progress and previews
-//	files*                      files of jobs in object stores: stored, read, read from an offset, counted
-//	serveapi, servecalls, servetenants, servefiles, operatorcalls, pagesize
+//	eventreader, eventpages, eventsof
+//	                            stored events in batches, pages of them for tenants, the newest of a subject
+//	endedjobs, tally            events of ended jobs, and events to be counted, each on one of all processes
+//	progress, frames            live progress and previews, and messages of ComfyUI's websocket
+//	files*, records, workflowfile
+//	                            files of jobs in object stores: stored, read, read from an offset, counted; their names
+//	apikeys, assets, uploads, userdata, requestkeys
+//	                            what a gateway keeps for a tenant
+//	webhook*, deliveries        webhooks, their tries, and the events that are to be delivered to them
+//	serveapi, servecalls, servetenants, servefiles, operatorcalls, overview, stores, pagesize
 //	                            the calls that a dispatcher answers
-//	watch, sharedconsumer, sidebyside, turns, contention, requests, reconnects, clock, check, natserrors, jobsize
+//	watch*, changes, sharedconsumer, sidebyside, turns, contention, requests, reconnects, clock, check, headers, natserrors, jobsize
 //	                            tools of the other files: watches, compare-and-set, requests, NATS' time, checks of what is read
 package queue

@@ -26,8 +26,9 @@ type JobEnd struct {
 	Traceparent string
 }
 
-// EndedJobs calls take for each job that has ended since the first call ever, each on one of all processes that call it, for at most so
-// many at once, and again when take fails. It returns when ctx has ended and take is not called any more.
+// EndedJobs calls take for each job that ends after the first call ever, or after the first one since a day without any, each on
+// one of all processes that call it, for at most so many at once, and again when take fails. It returns when ctx has ended and take
+// is not called any more.
 func (q *Queue) EndedJobs(ctx context.Context, most int, take func(context.Context, JobEnd) error, failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
 		Durable: names.TracesConsumer, DeliverPolicy: natsjs.DeliverNewPolicy, AckPolicy: natsjs.AckExplicitPolicy, AckWait: endedAckWait,

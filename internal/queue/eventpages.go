@@ -33,7 +33,7 @@ func (q *Queue) EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.E
 	if r.Wait == 0 {
 		return p.read(ctx, r.After)
 	}
-	published := make(chan struct{}, 1) // one is enough to read again
+	published := make(chan struct{}, 1) // one value is enough: it makes the call read again
 	live, err := q.listen(p.subject, func(*nats.Msg) {
 		select {
 		case published <- struct{}{}:

@@ -17,7 +17,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// heard are the sequences that a reader has told.
+// heard are the sequences of the events that a reader has given.
 type heard struct {
 	mu        sync.Mutex
 	sequences []uint64
@@ -60,7 +60,7 @@ func upTo(last uint64) (all []uint64) {
 	return all
 }
 
-// A reader tells every event once and in order: more than a batch of them, those that come later, those behind a restart.
+// A reader gives every event once and in order: more than a batch of them, those that come later, and those after a restart.
 func TestAReaderTellsEachEventOnceOverRestarts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -103,10 +103,10 @@ func (j *Joiner) Take(msg *nats.Msg) (Frame, bool) { return j.take(msg) }
 // Kept is how many frames of which parts are missing are kept, and their bytes.
 func (j *Joiner) Kept() (frames, size int) { return len(j.jobs), j.size }
 
-// Resumption is how far a watch has told a bucket.
+// Resumption is how far a watch has given the content of a bucket.
 type Resumption struct{ resumption }
 
-// Told takes in an entry, and after Synced everything was told at a time.
+// Told records an entry that the watch has given; with Synced everything was given at this time.
 func (r *Resumption) Told(e Entry, made, at time.Time) {
 	r.took(e, made)
 	r.whole = at

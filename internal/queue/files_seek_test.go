@@ -93,7 +93,7 @@ func TestAFileOfAnotherProgramIsReadFromAnyOffset(t *testing.T) {
 	}
 }
 
-// Who may write descriptions cannot have another's parts read by them.
+// A program that may write descriptions of files cannot have the parts of another file read through them.
 func TestADescriptionGivesNoPartsOfAnotherFile(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
@@ -121,7 +121,7 @@ func TestADescriptionGivesNoPartsOfAnotherFile(t *testing.T) {
 	}
 }
 
-// A part that says that it begins elsewhere ends the reading; nothing that was not there is read.
+// A part with a wrong offset ends the reading as damage, and no bytes are read that the file does not have.
 func TestPartsThatSayWhatCannotBeAreDamage(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)

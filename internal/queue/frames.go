@@ -79,8 +79,8 @@ func (q *Queue) FollowFrames(ctx context.Context, tenant job.Tenant, tell func(F
 	return over(ctx, sub)
 }
 
-// joiner joins frames that were sent in parts. Of each job it keeps one that is not complete. An agent that dies may leave one that
-// never will be: where there is no room, those whose newest part is the oldest are dropped.
+// joiner joins frames that were sent in parts. Of each job it keeps one that is not complete. An agent that dies may leave a frame
+// that is never completed: when there is no more room, the frames whose newest part is the oldest are dropped.
 type joiner struct {
 	jobs  map[job.ID]*partial
 	size  int    // of all that it keeps
@@ -95,7 +95,7 @@ type partial struct {
 	newest  uint64 // number of its newest part among all that were taken
 }
 
-// take gives the frame that a message is or completes. A part out of order drops the frame that it is of.
+// take gives the frame that a message is or completes. When a part comes out of order, its frame is dropped.
 func (j *joiner) take(msg *nats.Msg) (Frame, bool) {
 	f, part, of, ok := decodeFrame(msg)
 	if !ok {
@@ -132,7 +132,7 @@ func (j *joiner) take(msg *nats.Msg) (Frame, bool) {
 	return p.Frame, true
 }
 
-// makeRoom drops others than p until it may have so many bytes more.
+// makeRoom drops incomplete frames other than p until there is room for so many more bytes of p.
 func (j *joiner) makeRoom(p *partial, size int) {
 	for len(j.jobs) > 1 && (j.size+size > j.room || len(j.jobs) > mostPartial) {
 		oldest := p

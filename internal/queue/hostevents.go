@@ -31,7 +31,7 @@ const (
 	HostOffline   HostEventKind = "offline"
 	HostDraining  HostEventKind = "draining"
 	HostUnhealthy HostEventKind = "unhealthy"
-	HostRecovered HostEventKind = "recovered" // online again after unhealthy
+	HostRecovered HostEventKind = "recovered" // online again after it was unhealthy
 )
 
 // same reports whether a host is in the same state after both kinds.

@@ -53,7 +53,7 @@ func TestABroadcastThatIsNotValidIsIgnored(t *testing.T) {
 	go func() { ended <- q.FollowHosts(following, func(s queue.HostState) { told <- s }) }()
 	t.Cleanup(func() { stop(); <-ended })
 	valid := queue.HostState{Host: "b", Instance: "i", State: queue.Online, Slots: 2, Labels: []string{"gpu=4090"}, Time: time.Now()}
-	for len(told) == 0 { // until it listens
+	for len(told) == 0 { // until the subscription is made
 		must(0, q.Broadcast(&valid))
 		must(0, nc.Flush())
 	}
@@ -77,7 +77,7 @@ func TestABroadcastThatIsNotValidIsIgnored(t *testing.T) {
 	}
 }
 
-// The time over which no answer has come is not that of one look.
+// An offer waits at most 2 s for a valid answer.
 func TestAnOfferThatIsNotAnsweredEnds(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)

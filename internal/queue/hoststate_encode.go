@@ -124,8 +124,8 @@ func appendTexts[T ~string](b []byte, name string, values []T) []byte {
 	return closing(b, len(values))
 }
 
-// opening is the text before the i-th value of an array: the name before the first, a comma before the others. An empty array is left
-// out; closing ends one that is not.
+// opening is the text before the i-th value of an array: the name before the first, a comma before the others. An empty array is
+// left out; closing ends an array that has values.
 func opening(i int, name string) string {
 	if i > 0 {
 		return ","

@@ -31,8 +31,9 @@ type Offer struct {
 	// have another change to broadcast by then, which saves one message.
 	Quiet time.Duration
 
-	// FreeSlot: the job is meant for a free slot, and a host without one answers busy, even if it could prefetch the job. In a large
-	// fleet two dispatchers may choose the same free host at once, while others are free as well.
+	// FreeSlot: the job is meant for a free slot, and a host without one answers busy, even if it could prefetch the job. In a
+	// large fleet two dispatchers may choose the same free host at once although other hosts are free, and the busy answer lets the
+	// second choose another.
 	FreeSlot bool
 }
 

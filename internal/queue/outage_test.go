@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// An answer that is taken for "there is none" would have a job run twice, or a block forgotten.
+// If an error counted as "there is none", a job would run twice or a block would be forgotten.
 func TestWithoutNATSEveryQuestionIsAnErrorAndNoAnswer(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))

@@ -16,7 +16,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// What the server has sent is taken, however late it is read: its lease would run for AckWait with nobody.
+// A delivery that the server has sent is taken, however late it is read. Otherwise its job would wait for AckWait until it is
+// delivered again.
 func TestADeliveryThatComesAfterItsPullIsTaken(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)

@@ -2,7 +2,7 @@ package queue
 
 import "github.com/comfyherd/comfyherd/internal/job"
 
-// ofJob is the folder of a job's files that no node has made: no node has this id.
+// ofJob is the folder of those files of a job that no node has made. No node has the id "-".
 const ofJob = "/-/"
 
 // RecordName is the name in COMFY_OUTPUTS of what ComfyUI's history says of a job's run, as GET /history/{prompt_id} has answered it:

@@ -16,7 +16,8 @@ import (
 )
 
 // Relay is what a dispatcher sends to the other dispatchers about the hosts that it is home to, and about the tickets that it has
-// written or claimed: in a large fleet they receive these batches instead of what the agents send and what the watch of tickets tells.
+// written or claimed. In a large fleet they receive these batches instead of the states that agents send and of the watch of
+// tickets.
 //
 // On the wire it is lines of JSON, compressed with deflate: a line with the batch's other fields, then one for each ticket and for each
 // state, as agents send them.

@@ -94,7 +94,8 @@ func TestATenantsCallHasTheTenantOfItsSubject(t *testing.T) {
 	}
 }
 
-// Nobody waits for the calls that one tenant leaves under way, not even that tenant.
+// Calls that one tenant leaves under way delay no other call, neither of other tenants nor of its own: beyond the limit they are
+// refused at once.
 func TestMoreCallsThanATenantMayHaveAreRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
@@ -132,14 +133,15 @@ func TestMoreCallsThanATenantMayHaveAreRefusedAtOnce(t *testing.T) {
 		t.Fatalf("the call that was let go is answered %+v, %v", msg, err)
 	}
 	stop()
-	for range 63 { // whoever still waited is told
+	for range 63 { // the calls that are still under way end with an error
 		if msg, err := answers.NextMsg(time.Minute); err != nil || msg.Header.Get("Nats-Service-Error-Code") != "500" {
 			t.Fatalf("a call under way at the end is answered %+v, %v", msg, err)
 		}
 	}
 }
 
-// A service that ends answers what NATS has sent it before, and NATS the rest: nobody waits for nothing.
+// A service that ends answers the requests that NATS has sent it before, and NATS answers the later ones: no caller waits until its
+// timeout.
 func TestWhoAsksAServiceThatEndsIsAnswered(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)

@@ -57,8 +57,8 @@ func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
 	}
 }
 
-// durable makes a durable consumer that is missing, and sets its AckWait when the Config has one. All other settings of an existing
-// consumer are kept.
+// durable makes a durable consumer that is missing. When the Config has an AckWait, it is set on a consumer of COMFY_JOBS. All
+// other settings of an existing consumer are kept.
 func (q *Queue) durable(ctx context.Context, stream string, want natsjs.ConsumerConfig) (natsjs.Consumer, error) {
 	consumer, err := q.js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, natsjs.ErrConsumerNotFound) {

@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// sideBySide runs things on goroutines of their own, at most so many at a time. Those of one key run one after the other, in the
-// order in which they came.
+// sideBySide runs functions on goroutines of their own, at most so many at a time. Functions of one key run one after the other, in
+// the order of the calls of run.
 type sideBySide struct {
-	places chan struct{} // has one for each that runs or waits for another of its key
+	places chan struct{} // has a value for each function that runs or waits for another of its key
 	all    sync.WaitGroup
 	turns  Turns[string]
 }
@@ -17,7 +17,8 @@ func newSideBySide(most int) *sideBySide {
 	return &sideBySide{places: make(chan struct{}, most)}
 }
 
-// run has do run, and returns when there is a place for it; false when ctx has ended before.
+// run waits for a place and then starts do on a goroutine, without waiting for its end; false when ctx has ended before there was a
+// place.
 func (s *sideBySide) run(ctx context.Context, key string, do func()) bool {
 	select {
 	case s.places <- struct{}{}:
@@ -37,5 +38,5 @@ func (s *sideBySide) run(ctx context.Context, key string, do func()) bool {
 	return true
 }
 
-// wait returns when all are over.
+// wait returns when all functions have returned.
 func (s *sideBySide) wait() { s.all.Wait() }

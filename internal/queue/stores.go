@@ -80,7 +80,7 @@ func (q *Queue) LastLetter(ctx context.Context) (uint64, error) {
 	return info.State.LastSeq, nil
 }
 
-// Waits is how many of the tenant's jobs wait, for whatever reason.
+// Waits is how many of the tenant's jobs wait, for all reasons together.
 func (t *TenantCounts) Waits() int {
 	n := 0
 	for _, some := range t.Waiting {

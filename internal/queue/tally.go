@@ -14,9 +14,10 @@ import (
 // tallyBatch is how many events are asked for at once.
 const tallyBatch = 256
 
-// Tally calls tell for the events that end jobs and attempts and for those of blocks, each on one of all dispatchers that call Tally.
-// It begins with the events that are stored after the first call ever. Events are not acked: what a process has received and not
-// counted when it dies is lost, as its counts are. failed is called with every error. It returns when ctx has ended.
+// Tally calls tell for the events that begin or end attempts, for those that end jobs, and for those of blocks, each on one of all
+// dispatchers that call Tally. It begins with the events that are stored after the first call ever. Events are not acked: what a
+// process has received and not counted when it dies is lost, as its counts are. failed is called with every error. It returns when
+// ctx has ended.
 func (q *Queue) Tally(ctx context.Context, tell func(jetstream.Note), failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
 		Durable: names.TallyConsumer, DeliverPolicy: natsjs.DeliverNewPolicy, AckPolicy: natsjs.AckNonePolicy,

@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// COMFY_WAITING is a log: each change of a ticket has the next revision. So a dispatcher that is told of changes by others can see that it
-// has missed one, and reads it.
+// COMFY_WAITING is a log: each change of a ticket has the next revision. So a dispatcher that receives changes through the relays
+// of others sees when it has missed one, and reads that one.
 
 // TicketLog is the state of COMFY_WAITING.
 type TicketLog struct {

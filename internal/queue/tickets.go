@@ -17,8 +17,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Ticket is a waiting job in COMFY_WAITING. The fields that order it are in the key, the others in the value. It differs from
-// route.Ticket, which orders and chooses without NATS, by the lease and the form in JSON: it is what a claim hands over.
+// Ticket is a waiting job in COMFY_WAITING. The fields that order it are in the key, the others in the value. Unlike route.Ticket,
+// by which tickets are ordered and chosen without NATS, it has the lease, which a claim passes on, and a form in JSON.
 type Ticket struct {
 	Priority job.Priority  `json:"-"`
 	Tenant   job.Tenant    `json:"-"`

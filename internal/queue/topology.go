@@ -184,7 +184,8 @@ func (t topology) stream(ctx context.Context, want wanted) error {
 	return t.closeWindow(ctx, found)
 }
 
-// newEnough refuses a NATS that is too old to end a block by itself, and would ignore that setting of a stream without an error.
+// newEnough refuses a NATS that is too old for keys with a TTL, by which blocks end: it would ignore that setting of a stream
+// without an error.
 func (t topology) newEnough(ctx context.Context, want wanted) error {
 	if want.SubjectDeleteMarkerTTL == 0 {
 		return nil
@@ -234,7 +235,7 @@ func aged(w wanted, given, usual time.Duration) wanted {
 	return w
 }
 
-// presence makes a bucket one of the fleet's members who are there.
+// presence makes a bucket one of presences, whose keys expire when they are not renewed.
 func (t topology) presence(w wanted) wanted {
 	return aged(w, t.cfg.PresenceTTL, defaultPresenceTTL)
 }

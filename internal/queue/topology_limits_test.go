@@ -21,7 +21,7 @@ import (
 
 const gib = 1 << 30
 
-// openWith opens a Queue of which a test has something to say.
+// openWith opens a Queue with settings of the test.
 func openWith(t *testing.T, url string, cfg queue.Config) *queue.Queue {
 	t.Helper()
 	return open(t, connect(t, url), cfg)
@@ -45,7 +45,7 @@ func TestEveryStreamHasAMaximum(t *testing.T) {
 	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: names.DeadStream, Subjects: []string{"comfy.dead.*"}, MaxBytes: 7777777}))
 	must(js.CreateObjectStore(t.Context(), natsjs.ObjectStoreConfig{Bucket: names.OutputsStore})) // as a former version made it
 	must(js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: names.HostsBucket, TTL: 15 * time.Second, LimitMarkerTTL: time.Minute}))
-	openWith(t, url, queue.Config{}) // an agent, or somebody's program: the rest is the dispatcher's business
+	openWith(t, url, queue.Config{}) // an agent or another program: only a dispatcher has a Room
 	if got := maxima(t, js)[names.JobsStream]; got != -1 {
 		t.Errorf("without a room COMFY_JOBS has the maximum %d", got)
 	}
@@ -92,7 +92,7 @@ func TestAMaximumLeavesRoomForWhatIsThere(t *testing.T) {
 	}
 }
 
-// A stream of a former version has more than NATS would keep room for beside what else it has promised: it stays as it is.
+// A stream of a former version has more content than NATS has room for beside the maxima of the other streams: it stays as it is.
 func TestAnUpgradeDropsNothingWhereThereIsLittleRoom(t *testing.T) {
 	t.Parallel()
 	s, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir(), MaxStore: 400 << 20})
@@ -184,7 +184,7 @@ func TestAFullStreamKeepsNothingElseFromBeingStored(t *testing.T) {
 	}
 }
 
-// The window for duplicates is closed: who repeats another's Nats-Msg-Id suppresses nobody, and nothing is copied.
+// There is no window for duplicates: a job with the Nats-Msg-Id of an earlier job is stored as well, and nothing is copied.
 func TestAMessageIDSuppressesNobody(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
@@ -220,7 +220,7 @@ func TestAMessageIDSuppressesNobody(t *testing.T) {
 	}
 }
 
-// A roll-up on a key of one's own would empty the bucket; of those that agents write none takes one.
+// With a roll-up on its own key an agent could empty a bucket, so the buckets that agents write allow no roll-up.
 func TestWhatAgentsWriteTakesNoRollUp(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
@@ -245,8 +245,8 @@ func TestWhatAgentsWriteTakesNoRollUp(t *testing.T) {
 	}
 }
 
-// What was never taken in is buried as its beginning, and cannot be run again; a job that NATS would not take back is
-// refused at the publish.
+// The letter of a job that was refused has only the beginning of its body, and the job cannot be requeued. A job that is too large
+// for a requeue is refused when it is published.
 func TestARefusedBodyIsBuriedAsItsBeginning(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)

@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// Everything is deleted beside two open Queues, and there again soon; both know when the stream of jobs was made, so that
-// an id that the system gave before is never given again.
+// All streams and buckets are deleted while two Queues are open, and are soon made again. Both know when COMFY_JOBS was created, so
+// no id that the system gave before is given again.
 func TestWhatWasDeletedIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)

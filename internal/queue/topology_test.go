@@ -79,7 +79,7 @@ func TestAFormerStreamOfEventsIsChangedWithoutLoss(t *testing.T) {
 	}
 }
 
-// What is published where events are heard is not stored, and our own followers take no notice of it.
+// A message that is published directly to comfy.events.> is not stored, and followers ignore it.
 func TestAnEventThatNobodyStoredIsNotHeard(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)

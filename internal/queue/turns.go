@@ -5,16 +5,16 @@ import (
 	"sync"
 )
 
-// Turns lets what concerns one key happen one after the other, in the order in which it entered. The zero value is ready for
-// use.
+// Turns lets callers that enter with the same key go on one after the other, in the order in which they entered. The zero value is
+// ready for use.
 type Turns[K comparable] struct {
 	mu   sync.Mutex // guards last, and over of each turn
 	last map[K]*Turn
 }
 
-// Turn is the place of one that has entered. Few have another before or after them, so that most need no channel.
+// Turn is the place of a caller that has entered. Most callers have no other before or after them, and then no channel is made.
 type Turn struct {
-	Before <-chan struct{} // closed when the one before it has left; nil when there is none
+	Before <-chan struct{} // closed when the caller before this one has left; nil when there is none
 	over   chan struct{}
 }
 
@@ -32,7 +32,7 @@ func (t *Turns[K]) Enter(key K, mine *Turn) {
 	t.last[key] = mine
 }
 
-// Leave lets the next of the key go on.
+// Leave lets the next caller with this key go on.
 func (t *Turns[K]) Leave(key K, mine *Turn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -44,7 +44,8 @@ func (t *Turns[K]) Leave(key K, mine *Turn) {
 	}
 }
 
-// Pass runs do when it is its turn, and gives its error; ctx's when that ends before, and then the next may go on too early.
+// Pass waits for its turn, runs do and gives its error. When ctx ends before its turn, it gives the error of ctx without running
+// do; the caller after it may then go on while one before it still runs.
 func (t *Turns[K]) Pass(ctx context.Context, key K, do func() error) error {
 	var mine Turn
 	t.Enter(key, &mine)

@@ -243,8 +243,8 @@ func (q *Queue) HideUpTo(ctx context.Context, tenant job.Tenant, sequence uint64
 	return putJSON(ctx, q.hidden, string(tenant), sequence)
 }
 
-// WatchHidden calls tell for what tenants hide, first for what they have hidden, until ctx ends. It is never told when that expires,
-// which is when the events of the jobs do.
+// WatchHidden calls tell for what tenants hide, first for what they have hidden, until ctx ends. tell is not called when that
+// expires, which is when the events of the jobs expire.
 func (q *Queue) WatchHidden(ctx context.Context, tell func(Hidden)) error {
 	return q.watchEntries(ctx, q.hidden, allOf(q.hidden), func(e Entry) {
 		if e.Phase != Put {

@@ -39,9 +39,10 @@ func watchBy[V any](ctx context.Context, q *Queue, kv natsjs.KeyValue, open watc
 const mostInvalid = 1024
 
 // watchEntries calls tell for every change of a bucket until ctx ends. A watcher of nats.go gets nothing for seconds after NATS
-// restarted, so at every reconnect another one is opened, which begins with Reset, or goes on where the one before was. It also gets nothing for seconds when another server
-// of the cluster is gone, and never again when the bucket was deleted. So three times in each presence TTL the bucket's state is read:
-// when changes were missed another watcher is opened, and a missing bucket is made again.
+// restarted, so at every reconnect another one is opened, which begins with Reset, or goes on where the one before ended. A watcher
+// also gets nothing for seconds after another server of the cluster has gone, and nothing any more after the bucket was deleted. So
+// three times in each presence TTL the bucket's state is read: when changes were missed another watcher is opened, and a missing
+// bucket is made again.
 func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, open watcherOf, tell func(Entry)) error {
 	var past resumption
 	for ctx.Err() == nil {
@@ -98,7 +99,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, of watcherOf,
 			}
 			e := entryOf(entry)
 			told, seen = told+1, max(seen, e.Revision)
-			if past.took(e, first.Created); e.Phase != Synced || after == 0 { // what stood before was told already
+			if past.took(e, first.Created); e.Phase != Synced || after == 0 { // what stood before was given already
 				tell(e)
 			}
 		case <-look.C:
@@ -109,7 +110,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, of watcherOf,
 			case err != nil:
 			case !now.Created.Equal(first.Created):
 				return fmt.Errorf("watch bucket %s: it was deleted and made again", kv.Bucket())
-			case seen < last && !moving: // a long replay is behind too, but it moves
+			case seen < last && !moving: // during a long replay seen is behind as well, but it grows
 				return fmt.Errorf("watch bucket %s: changes were missed", kv.Bucket())
 			default:
 				last = now.State.LastSeq

@@ -113,7 +113,7 @@ func TestABucketThatIsMadeAgainIsWatchedAgain(t *testing.T) {
 	expect(queue.Put)
 }
 
-// A watch that is sent nothing any more, since the server has lost what sends to it, is begun anew once something was written.
+// A watch whose consumer the server has lost receives nothing; it is begun anew once something was written.
 func TestAWatchThatMissesChangesIsBegunAnew(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
@@ -137,7 +137,7 @@ func TestAWatchThatMissesChangesIsBegunAnew(t *testing.T) {
 	expect(queue.Reset, queue.Put, queue.Synced)
 }
 
-// What a claim leaves, to be told from a ticket that never was, ends.
+// The marker that a claim leaves, by which the ticket differs from one that never existed, expires.
 func TestAClaimIsForgotten(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))

@@ -9,25 +9,25 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// A watch that begins anew, for example after a restart of NATS, reads the whole bucket. For buckets with very many keys it goes on behind
-// what it has told, when it is certain that nothing of that is gone from the stream without a message behind it: fifty dispatchers
-// would otherwise read gigabytes of tickets, blocks and strikes at the moment when NATS is back.
+// A watch that begins anew, for example after a restart of NATS, reads the whole bucket. With fifty dispatchers that would be
+// gigabytes of tickets, blocks and strikes at the moment when NATS is back. So the watch of a bucket with very many keys goes on
+// behind the last change that it has given, when it is certain that it misses no removal of a key.
 //
-// A message is gone without one behind it when the delete marker that replaced it has expired, so the watch must not have been
-// away for long; and when a server has lost its last writes in a power cut. Therefore the last keys that were told are looked up: each must
-// stand as it was told, or at a later revision, which is told again. A purge of the bucket's stream by hand that is followed by
-// writes is told by no watch, before and after a reconnect.
+// It would miss a removal in two cases. The delete marker of a key may have expired, so the watch must not have been away for long.
+// And a server may have lost its last writes in a power cut, so the last keys that were given are looked up: each must have the
+// revision that was given, or a later one, which is given again. A purge of the bucket's stream by hand that is followed by writes
+// is noticed by no watch, with or without a reconnect.
 
 const (
 	resumeMost = claimMarkerTTL / 2 // how long a watch may have been away; delete markers live for longer
 	marksKept  = 32
 )
 
-// resumption is how far a watch has told a bucket. The zero value has told nothing.
+// resumption is how far a watch has given the content of a bucket. The zero value: nothing was given.
 type resumption struct {
-	made  time.Time // when the bucket was of which everything up to the last mark was told; zero: there is none
-	whole time.Time // when it was known last that nothing was missed
-	marks []mark    // the last keys that were told, the newest last
+	made  time.Time // when the bucket was created of which everything up to the last mark was given; zero: there is none
+	whole time.Time // when it was last certain that nothing was missed
+	marks []mark    // the last keys that were given, the newest last
 }
 
 type mark struct {
@@ -38,7 +38,7 @@ type mark struct {
 
 func (r *resumption) begin() { *r = resumption{} }
 
-// took takes in what a watch of a bucket that was made at a time gives; with Synced everything was given.
+// took records a change that a watch has given, of a bucket that was created at this time. With Synced everything was given.
 func (r *resumption) took(e Entry, made time.Time) {
 	if e.Phase == Synced {
 		r.made, r.whole = made, time.Now()
@@ -52,7 +52,7 @@ func (r *resumption) took(e Entry, made time.Time) {
 	r.marks = append(r.marks, mark{e.Key, e.Revision, e.Time})
 }
 
-// look takes in whether a look at the bucket has found that nothing is missed.
+// look records the result of a check of the bucket: whether nothing is missed.
 func (r *resumption) look(nothing bool) {
 	if nothing {
 		r.whole = time.Now()

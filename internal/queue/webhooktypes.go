@@ -116,7 +116,7 @@ func NamedWebhook(body []byte) string {
 // mostFilters is how many subjects a consumer of events filters by; with more than that it receives the events of all tenants.
 const mostFilters = 256
 
-// webhookFilters are subjects, of which none meets another, of all events that webhooks want.
+// webhookFilters are the subjects of all events that webhooks want. No two of them match the same event.
 func webhookFilters(all []WebhookSettings) []string {
 	wanted := map[webhookType]map[job.Tenant]bool{}
 	for i := range all {

@@ -13,7 +13,7 @@ import (
 const (
 	// largestJob is the most bytes of a file that has the workflow of a job.
 	largestJob = 64 << 20
-	// longestJob is the most of them without long texts.
+	// longestJob is the most bytes of it without texts of more than 4 KiB.
 	longestJob = 4 << 20
 )
 
@@ -35,8 +35,8 @@ func (q *Queue) WorkflowFile(ctx context.Context, name string) ([]byte, error) {
 	return read.Bytes(), wrap(err, "read file %s", name)
 }
 
-// ShortWorkflowFile is WorkflowFile without the texts of more than 4 KiB, on which no decision depends. It keeps no more than what is
-// left in memory, which is at most 4 MiB.
+// ShortWorkflowFile is WorkflowFile without the texts of more than 4 KiB, on which no decision depends. In memory is only what is
+// left, which is at most 4 MiB.
 func (q *Queue) ShortWorkflowFile(ctx context.Context, name string) ([]byte, error) {
 	body, _, err := q.openWorkflow(ctx, name)
 	if err != nil {

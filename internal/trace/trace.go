@@ -60,7 +60,7 @@ type batch struct {
 	err   error
 }
 
-// New makes it; Run makes it work. It does not look whether the receiver can be reached.
+// New makes a Traces, which does nothing before Run. It does not look whether the receiver can be reached.
 func New(ctx context.Context, q *queue.Queue, cfg Config) (*Traces, error) {
 	options := []otlptracehttp.Option{otlptracehttp.WithTimeout(exportTimeout), otlptracehttp.WithRetry(retries())}
 	if cfg.Endpoint != "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// known has all webhooks, as far as the watch of their bucket has told them.
+// known has all webhooks that the watch of their bucket has given.
 type known struct {
 	mu      sync.Mutex // guards all below
 	hooks   map[string]queue.WebhookSettings

@@ -16,7 +16,7 @@ const (
 	triesOfAll     = 512 // at once
 	laneRoom       = 64  // deliveries that wait in memory for a try
 	fullRest       = 2 * time.Second
-	laneLeast      = 20 * time.Second // of a delivery's time with this process that a try needs
+	laneLeast      = 20 * time.Second // that must be left until NATS hands a delivery out again, for a try to begin
 )
 
 // lanes has a lane for each webhook that has something to be delivered.
@@ -43,7 +43,7 @@ type lane struct {
 // verdict is what a try says of its lane.
 type verdict struct {
 	tried  bool          // a request was made
-	failed bool          // the receiver is to be spared
+	failed bool          // the receiver has failed; after several failures in a row the lane rests
 	rest   time.Duration // that the receiver has asked for
 }
 

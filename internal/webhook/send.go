@@ -104,7 +104,7 @@ func (s *sender) post(ctx context.Context, to string, m *message, secrets [][]by
 	return sent{status: answer.StatusCode, rest: asked(answer, now)}
 }
 
-// asked is how long a receiver wants to be spared.
+// asked is how long a receiver asks, by Retry-After, not to be tried again.
 func asked(answer *http.Response, now time.Time) time.Duration {
 	text := answer.Header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(text); err == nil && seconds > 0 {

@@ -70,7 +70,7 @@ func allowed(text string) (outside.Addresses, error) {
 	return outside.Parse(outside.Public + "," + text)
 }
 
-// New makes it; Run makes it work.
+// New makes a Webhooks, which does nothing before Run.
 func New(q *queue.Queue, cfg Config) (*Webhooks, error) {
 	cfg = cfg.withDefaults()
 	addresses, err := allowed(cfg.Allow)
