@@ -45,9 +45,9 @@ func TestPathsOfUserDataAndUploadsStayInTheirFolder(t *testing.T) {
 func TestFilesThatAreNotReadDelayNobody(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	f.upload("/upload/image", "large.png", bytes.Repeat([]byte("x"), 16<<20))
+	f.upload("/upload/image", "large.png", bytes.Repeat([]byte("x"), 8<<20))
 	addr := strings.TrimPrefix(f.base, "http://")
-	for range 40 {
+	for range 12 {
 		conn, err := net.DialTimeout("tcp", addr, patience)
 		if err != nil {
 			t.Fatal(err)
