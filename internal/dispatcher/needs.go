@@ -14,10 +14,10 @@ import (
 const (
 	waitLong     = 10 * time.Minute
 	deadWindow   = 15 * time.Minute
-	deadShare    = 0.05 // of the jobs that ended in deadWindow
-	deadLeast    = 5    // so many at least
+	deadShare    = 0.05 // share of dead jobs among those that ended in deadWindow
+	deadLeast    = 5    // dead jobs up to which the share does not count
 	storeFull    = 0.8
-	starvedShare = 0.5 // of the share that is due
+	starvedShare = 0.5 // part of its due share below which a tenant that waits counts as starved
 )
 
 // needs lists what a person should look at, the most urgent first.

@@ -85,7 +85,7 @@ func (l *loop) choose(w route.Want, now time.Time) (route.HostID, bool) {
 	return host, ok
 }
 
-// occupy keeps a slot of a host for a job, until release or the host's own word.
+// occupy keeps a slot of a host for a job, until release or until the host reports the job.
 func (l *loop) occupy(host route.HostID, w *route.Want, id route.JobID, now time.Time) {
 	l.fleet.Occupy(host, runOf(w, id, now))
 	l.pressure.placed(now)
@@ -97,8 +97,8 @@ func (l *loop) spotOn(host route.HostID, tenant route.Tenant) spot {
 	}
 }
 
-// quiet is how long the agent of a host may keep it from the other dispatchers that a slot was taken: as long as they
-// leave a freed slot to its home, which is here, they have no use for it.
+// quiet is how long the agent of a host may wait before it tells the other dispatchers that a slot was taken. For a while they
+// leave a freed slot to its home, which is here, and do not need to know.
 func (l *loop) quiet(host string) time.Duration {
 	if !l.hosts.isHome(host) {
 		return 0

@@ -125,7 +125,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, a
 	return decision, nil
 }
 
-// refusalsOf are the words of the hosts that would not have a job.
+// refusalsOf gives the messages with which hosts refused a job, by host.
 func refusalsOf(attempts []failure.Attempt) map[string]string {
 	var words map[string]string
 	for _, a := range attempts {
@@ -248,11 +248,11 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 	}
 	next := indexOf(chain, o.last) + 1
 	if next == len(chain) {
-		return nil // a copy of the stream that is behind has answered: the lease decides
+		return nil // the answer came from a copy of the stream that lags behind: the lease decides
 	}
 	if letter != 0 && chain[next].EventKind != job.Dead {
 		if err := d.q.Purge(ctx, &queue.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
-			d.log.Debug("take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
+			d.log.Debug("cannot take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
 		}
 	}
 	if chain[len(chain)-1].EventKind.Terminal() {

@@ -286,8 +286,8 @@ func (l *loop) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 	return answer
 }
 
-// addReasons says why hosts take no job at all, or one at a time: to operators in the hosts' own words, which may tell a
-// job's failure, to a tenant when the job was its own, and otherwise by the cause alone.
+// addReasons adds to verdicts why hosts take no job at all, or one at a time. The text that a host reports may describe how a
+// job failed: operators get it, and a tenant when the job was its own. Others get the cause alone.
 func (l *loop) addReasons(verdicts []route.HostVerdict, tenant job.Tenant, to view) {
 	for i := range verdicts {
 		v := &verdicts[i]

@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// recordFailure is for a failure that left the host up: it writes the strike and the block that follows, or lifts blocks
-// when the workflow is at fault.
+// recordFailure records a failure after which the host is still up: it writes the strike and the block that follows, or lifts
+// blocks when the workflow is at fault.
 func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
 		return d.liftBlocksOf(ctx, o, attempts)
@@ -34,7 +34,7 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link)
 		Job: route.JobID(o.job.ID), Size: o.job.Graph.Size(), Mark: failed.ChainSequence, At: failed.Time,
 	}
 	if strike.Size == 0 {
-		strike.Size = failed.Size // the agent has looked at the picture
+		strike.Size = failed.Size // the agent knows the size of the picture that the job loads
 	}
 	none := false
 	d.loop.ask(func(time.Time) {
@@ -74,7 +74,7 @@ func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old 
 	return d.changeThese(ctx, p, false, change)
 }
 
-// changeThese is changeStrikes which at first, if none, takes the pair to have no strikes.
+// changeThese is changeStrikes, except that with none it assumes at first that the pair has no strikes, and does not read them.
 func (d *Dispatcher) changeThese(
 	ctx context.Context, p pair, none bool, change func(old *route.Strikes, found bool) (route.Strikes, bool),
 ) (changed bool, err error) {

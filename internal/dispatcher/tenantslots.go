@@ -109,8 +109,8 @@ func (s *tenantSlots) apply(tenant route.Tenant) {
 	s.fleet.PutSlots(tenant, len(s.taken[tenant]), s.full[tenant] || !s.peers.isTenantHome(tenant))
 }
 
-// wasFull takes in that a job got no slot although one was thought to be free: the bucket says more than its watch has
-// told so far.
+// wasFull takes in that a job got no slot although one was thought to be free: the watch has not reported yet all that is
+// in the bucket.
 func (s *tenantSlots) wasFull(tenant route.Tenant, now time.Time) {
 	s.full[tenant] = true
 	s.apply(tenant)
@@ -121,7 +121,7 @@ func (s *tenantSlots) wasFull(tenant route.Tenant, now time.Time) {
 	})
 }
 
-// jobEnded looks at a slot as soon as its job is off the GPU. Its files may still be on their way.
+// jobEnded looks at a slot as soon as its job has left the GPU. The job's files may still be on their way.
 func (s *tenantSlots) jobEnded(e *queue.EndedJob) {
 	tenant := route.Tenant(e.Tenant)
 	taken := s.taken[tenant]
@@ -131,7 +131,7 @@ func (s *tenantSlots) jobEnded(e *queue.EndedJob) {
 	}
 }
 
-// lookAround looks at the slots whose jobs no host says it runs, until pause says no.
+// lookAround looks at the slots whose jobs no host says it runs, until pause returns false.
 func (s *tenantSlots) lookAround(now time.Time, pause func() bool) {
 	for tenant, taken := range s.taken {
 		if !s.peers.isTenantHome(tenant) {
@@ -165,7 +165,7 @@ func (s *tenantSlots) looked(key idKey) { delete(s.looks, key) }
 // lookAtSlot frees a slot whose job does not run any more; patiently it waits some time for that.
 func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) {
 	if err := d.freeSlot(ctx, tenant, s, patient); err != nil {
-		d.log.Debug("look at a slot", "tenant", tenant, "job", s.Job, "error", err)
+		d.log.Debug("cannot look at a slot", "tenant", tenant, "job", s.Job, "error", err)
 	}
 	d.loop.tell(func(time.Time) { d.loop.slots.looked(idKey{tenant, s.Job}) })
 }
@@ -264,7 +264,7 @@ func (d *Dispatcher) returnOwnSlot(ctx context.Context, o *owned) {
 		return
 	}
 	if err := d.returnSlot(ctx, o.job.Tenant, o.job.ID, o.slot); err != nil {
-		d.log.Debug("give a slot back", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
+		d.log.Debug("cannot give a slot back", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 	}
 	o.slot = time.Time{}
 }

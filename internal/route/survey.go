@@ -45,7 +45,7 @@ type SurveyOptions struct {
 const defaultTarget = time.Minute
 
 // Survey counts. It calls pause wherever other work on the fleet and the room may be done in between, and gives up when
-// pause says no. What changes meanwhile is counted as it was or as it is.
+// pause returns false. What changes meanwhile is counted as it was or as it is.
 func (r *Room) Survey(f *Fleet, o SurveyOptions, now time.Time, pause func() bool) *Survey {
 	if o.Target <= 0 {
 		o.Target = defaultTarget
