@@ -95,8 +95,8 @@ func New(kind Kind, message string) *Failure { return &Failure{Kind: kind, Messa
 
 func (f *Failure) Error() string { return string(f.Kind) + ": " + f.Message }
 
-// As gives the Failure within err. An error that carries none is an attempt lost to something on our own
-// side of the socket (Lost: counts as an attempt, blames no host). As is total; nil gives nil.
+// As gives the Failure within err. For an error without one it makes a Failure of kind Lost, which counts as an attempt and
+// blames no host: the cause lies on our side of the connection to ComfyUI. As is total; nil gives nil.
 func As(err error) *Failure {
 	if err == nil {
 		return nil

@@ -190,7 +190,7 @@ func lower(b, text []byte) []byte {
 	return b
 }
 
-// tellsOnly says whether a class tells a model of a size and makes nothing.
+// tellsOnly says whether nodes of a class only give a size to a model, and make no pictures.
 func tellsOnly(class []byte) bool {
 	return bytes.HasPrefix(class, []byte("CLIPTextEncode")) || bytes.HasPrefix(class, []byte("ModelSampling"))
 }
