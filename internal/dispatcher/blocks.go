@@ -246,7 +246,7 @@ func (f *firstPairs) add(p pair) {
 	}
 }
 
-// of gives the blocks of pairs, as far as they stand.
+// of gives the blocks of those of the pairs that have one.
 func (b *blocks) of(which []pair) []queue.Block {
 	list := make([]queue.Block, 0, len(which))
 	for _, p := range which {

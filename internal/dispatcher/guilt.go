@@ -11,7 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// tenantHash is a workflow as far as one tenant's jobs of it are concerned.
+// tenantHash stands for one tenant's jobs of one workflow.
 type tenantHash struct {
 	tenant job.Tenant
 	hash   workflow.Hash

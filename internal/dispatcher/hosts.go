@@ -122,7 +122,7 @@ func (h *hosts) meet(s *queue.HostState, now time.Time) {
 	h.known[s.Host] = x
 	at, _ := slices.BinarySearch(h.names, s.Host)
 	h.names = slices.Insert(h.names, at, s.Host)
-	h.log.Info("a host is there", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
+	h.log.Info("a host is present", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
 	h.fanOut.met(s.Host, x.home)
 	h.apply(x, s, now)
 }

@@ -22,7 +22,7 @@ import (
 //	answered  the answer of the host's agent frees the slot again, or becomes a promise to begin the job
 //	evidence  when it has failed: what is known of the fleet beside the job's own attempts
 //
-// This happens to a change, which is whatever else is told to the loop, in this order:
+// This happens to a change, which is whatever else is reported to the loop, in this order:
 //
 //	watches.go  the part that it concerns takes it in, and marks in changes what may follow from it
 //	step        jobs whose time is over end; free slots get the best jobs that wait for them; the reasons of the others

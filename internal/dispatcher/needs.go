@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// The limits beyond which somebody should look at a thing. The alerts of deploy/alerts.yaml have the same.
+// The limits beyond which an operator should look at something. The alerts of deploy/alerts.yaml have the same limits.
 const (
 	waitLong     = 10 * time.Minute
 	deadWindow   = 15 * time.Minute

@@ -10,7 +10,7 @@ import (
 )
 
 // restingJob is a job that rests in the stream without a ticket, since its tenant has as many as it may. It is no ticket, since no
-// host is chosen for it and nobody can claim it: it has only what is needed to call it back.
+// host is chosen for it and it cannot be claimed: it has only what is needed to call it back.
 type restingJob struct {
 	lane     job.Lane
 	id       job.ID

@@ -252,7 +252,7 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 	}
 	if letter != 0 && chain[next].EventKind != job.Dead {
 		if err := d.q.Purge(ctx, &queue.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
-			d.log.Debug("cannot take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
+			d.log.Debug("cannot take a dead letter back", "job", o.job.ID, "error", err) // it may have been taken back before a crash
 		}
 	}
 	if chain[len(chain)-1].EventKind.Terminal() {

@@ -6,7 +6,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// successes are the jobs that have completed lately, as far as failures are judged by them.
+// successes keeps, of the jobs that have completed lately, what is needed to judge failures.
 type successes struct {
 	last    map[tenantHash]time.Time // when a job of it completed last
 	largest map[pair]int64           // the size of the largest job that has completed there

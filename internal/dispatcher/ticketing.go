@@ -44,7 +44,7 @@ type ticketing struct {
 
 	writing map[job.Tenant]int // tickets that are being written
 	called  map[job.Tenant]map[uint64]time.Time
-	wanted  map[route.Tenant]int // tickets that each tenant has or wants, a moment ago
+	wanted  map[route.Tenant]int // tickets that each tenant has or wants, as last counted
 	wants   []int                // the same numbers, the smallest first
 	counted time.Time
 	tries   time.Time // when jobs are called for free slots again

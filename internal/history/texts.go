@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// longestText is how many bytes a name or a title may have: ours have fewer.
+	// longestText is how many bytes a name or a title may have: those of this system have no more.
 	longestText = 4 * 120
 	// metadataKept is how many bytes of a job's metadata can be searched.
 	metadataKept = 512

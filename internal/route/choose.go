@@ -8,7 +8,7 @@ import (
 type scratch struct {
 	eligible set // may take the job, free or busy
 	chosen   set // candidates, narrowed step by step
-	term     set // hosts of a wish
+	term     set // hosts that the names and labels of one list stand for
 	planes   [4]set
 	met      set // kinds
 }

@@ -36,7 +36,7 @@ type HostVerdict struct {
 	Until    time.Time `json:"until,omitzero"`
 }
 
-// Explain tells of every host whether it may take the job now, and if not, the main reason, in words for the job's
+// Explain says for every host whether it may take the job now, and if not, the main reason, in words for the job's
 // tenant unless Want.Whole. Hosts are sorted by name; hosts that are away are listed when their capability is known.
 func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	return f.ExplainSome(w, "", len(f.byName), now)

@@ -4,7 +4,7 @@ package route
 // would be 9 lines shorter, and to take out the best of 100 000 jobs that can run would cost twice as much
 // (go test ./internal/route -bench Next).
 
-// order says which of two elements of a heap comes first, and is told where each stands.
+// order says which of two elements of a heap comes first. moved is called with the new place of an element.
 type order[T any] interface {
 	before(a, b T) bool
 	moved(x T, at int)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// LaneStat is what the API tells of a lane.
+// LaneStat describes a lane in answers of the API.
 type LaneStat struct {
 	Tenant   Tenant    `json:"tenant"`
 	Priority int       `json:"priority"` // as published

@@ -123,9 +123,9 @@ func (s *sizer) given(n *node) extent {
 	return e
 }
 
-// join makes e the larger one of both, and unknown where one of them is. From a
-// node that makes no pictures that anybody knows of, an input for pictures gets
-// some of an unknown size.
+// join makes e the larger one of both, and unknown where one of them is. An
+// input for pictures that links to a node of which no pictures are known gets
+// pictures of an unknown size.
 func (e *extent) join(from extent) {
 	if !from.made && e.takes == passed {
 		return
