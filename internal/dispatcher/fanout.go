@@ -10,7 +10,7 @@ import (
 )
 
 // fanOut decides from whom this dispatcher receives the states of hosts. In a small fleet it receives what all agents
-// send. In a large one it receives that of the hosts it is home to, and of the others what their homes relay (relays.go).
+// send. In a large one it receives those of the hosts whose home it is, and for the others what their homes relay (relays.go).
 // docs/architecture.md has the protocol and its failure cases.
 //
 // The home of a host receives its state first. No guarantee depends on that: agents decide about slots, and claims and leases
@@ -38,7 +38,7 @@ const (
 	asking                  // the others are to relay, and not all have begun
 	choosing                // the agents of the hosts at home here are followed as well, so that nothing is missed
 	sharing                 // only these, and relays
-	returning               // everything is received again, and the others may stop to relay
+	returning               // everything is received again, and the others may stop relaying
 )
 
 // otherRelay is what is known of another dispatcher and its relays.

@@ -17,7 +17,7 @@ import (
 //
 // Every dispatcher counts all tenants from what is stored, once a second while pieces come, and adds those that it has let
 // in since. So a tenant exceeds its part at most by what other dispatchers take in between two counts. Counting may take one
-// tenth of the time: of a store with a million files it takes seconds, and is done as seldom.
+// tenth of the time: of a store with a million files it takes seconds, and so a count is used for that much longer.
 
 const (
 	partOfStore = 4                      // which part of the store a tenant may have: one of so many

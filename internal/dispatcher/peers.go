@@ -42,7 +42,7 @@ func (p *peers) remove(name string) {
 	p.names = slices.Sorted(maps.Keys(p.live))
 }
 
-// expired are those whose presence should have ended a second ago. It goes by the local clock, which does not leap when
+// expired are those whose presence should have ended a second ago. It goes by the local clock, which does not jump when
 // NATS' time is measured anew after the machine has slept.
 func (p *peers) expired(local time.Time) []string {
 	var names []string

@@ -14,7 +14,7 @@ import (
 // spot is what the loop says of a job: a host with a slot that is kept for it, or why it waits and where.
 type spot struct {
 	host     string
-	quiet    time.Duration // how long the slot may be kept from the other dispatchers
+	quiet    time.Duration // how long the agent may wait before it tells the other dispatchers that the slot was taken
 	free     bool          // the slot is believed to be free, though others may have taken it
 	end      *ending       // why it must not run at all
 	position int           // in the waiting room, when it has to wait

@@ -63,7 +63,7 @@ func (r *relays) want(wanted bool, hosts func() []string, now time.Time) {
 	}
 }
 
-// jobEnded takes in that a host that is relayed here has a job off its GPU.
+// jobEnded takes in that a job has left the GPU of a host that is relayed here.
 func (r *relays) jobEnded(s *queue.HostState) {
 	if r.wanted {
 		r.ended = append(r.ended, s.Abridged())

@@ -17,8 +17,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// settle decides what becomes of a job after a failed attempt, and does it. Many are settled side by side: those of one job
-// one after the other, in their order, since Queue.SettleFailed calls it so. Jobs share nothing but the strikes and the block of a
+// settle decides what becomes of a job after a failed attempt, and does it. Many failures are settled side by side, but those of one
+// job one after the other, in their order: Queue.SettleFailed calls it so. Jobs share nothing but the strikes and the block of a
 // pair, which are written by compare-and-set, whoever comes first.
 //
 // Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of

@@ -171,7 +171,7 @@ func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow
 		return err
 	}
 	if c.Phase == queue.Invalid || c.Phase == queue.Put && c.Value.Job != route.JobID(o.job.ID) {
-		return nil // another job led to it
+		return nil // another job has led to this block
 	}
 	if err := d.clearStrikes(ctx, host, hash); err != nil || c.Phase == queue.Gone {
 		return err
@@ -180,7 +180,7 @@ func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow
 	return err
 }
 
-// clearStrikes clears all that is held against a pair.
+// clearStrikes clears all that counts against a pair.
 func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflow.Hash) error {
 	return queue.RetryConflict(ctx, fmt.Sprintf("clear the strikes of %s on host %s", hash.Short(), host), func() (bool, error) {
 		c, err := d.q.Strikes(ctx, host, hash)
@@ -247,7 +247,7 @@ func (d *Dispatcher) markGuilt(ctx context.Context, o *owned, host string, text 
 
 // liftIncapable lifts incapable blocks of a host whose capability has changed since (capabilityChanged). Those that it cannot
 // lift are tried again by liftAllOutdated. The strikes forget a block first: otherwise, a lift that succeeds and a
-// dispatcher that dies behind it would leave strikes which count the block as standing.
+// dispatcher that dies after it would leave strikes which count the block as standing.
 func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)

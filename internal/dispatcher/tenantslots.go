@@ -13,12 +13,12 @@ import (
 )
 
 // A tenant with max_running has so many slots, and none of its jobs is offered without one. Which are taken stands in
-// COMFY_SLOTS, written by compare-and-set, so that no number of dispatchers takes more. That few of them try is the work
-// of the tenant's home dispatcher: the others give it the tenant's jobs through the waiting room.
+// COMFY_SLOTS, written by compare-and-set, so that no number of dispatchers takes more. So that few of them try, only the
+// tenant's home dispatcher gives the tenant's jobs to hosts: it gets them from the others through the waiting room.
 //
 // A slot is taken before its job is offered, and free again when the job's chain says that it does not run any more,
-// which the tenant's home looks for. Of a dispatcher that died before an agent had accepted the job it is free after
-// one presence TTL.
+// which the tenant's home looks for. When the dispatcher dies before an agent has accepted the job, the slot is free
+// after one presence TTL.
 
 const (
 	slotLook  = time.Second            // between two looks at slots whose jobs no host names
@@ -26,7 +26,7 @@ const (
 	slotPause = 200 * time.Millisecond // before a tenant that was found full is tried again
 )
 
-// tenantSlots is which slots of tenants with a cap are taken.
+// tenantSlots holds which slots of tenants with a cap are taken.
 type tenantSlots struct {
 	fleet   *route.Fleet
 	peers   *peers

@@ -48,7 +48,7 @@ func (t *tickets) put(x route.Ticket) {
 // dueTimes are when a ticket becomes due, and when it may go to hosts that have failed it, wherever its home is.
 type dueTimes struct{ notBefore, avoidUntil time.Time }
 
-// last is when nothing of a ticket lies ahead any more.
+// last is the later of the two times.
 func (d *dueTimes) last() time.Time { return later(d.notBefore, d.avoidUntil) }
 
 // inTurn has a ticket that was stored at a time wait for its turn: all dispatchers read it and its times alike, so each but the
