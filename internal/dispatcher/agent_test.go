@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// agent is an agent as faithful as dispatchers can tell: it begins a job behind the event that the offer names, keeps its
-// lease, tells its end and acks it, ends it when it is cancelled, and knows which attempts run on it.
+// agent is an agent that behaves as a real one does, as far as dispatchers can see: it begins a job behind the event that the offer
+// names, keeps its lease, reports its end and acks it, ends it when it is cancelled, and knows which attempts run on it.
 type agent struct {
 	name     string
 	instance string        // empty is i
@@ -33,7 +33,7 @@ type agent struct {
 	loaded []workflow.Hash
 	begun  chan struct{} // closed when a run may have got a slot
 
-	down context.Context //nolint:containedctx // ends with its process, which this is
+	down context.Context //nolint:containedctx // ends when the simulated process does
 }
 
 // outcome is what comes of a run: it completes unless it has a kind.
@@ -50,7 +50,7 @@ type run struct {
 	stop  chan struct{} // closed when its job was cancelled
 }
 
-// agent has one online from now on.
+// agent starts an agent, whose host is online from then on.
 func (s *scene) agent(a *agent) *agent {
 	a.s, a.slots, a.instance, a.begun = s, max(a.slots, 1), cmp.Or(a.instance, "i"), make(chan struct{})
 	var end context.CancelFunc
@@ -77,7 +77,7 @@ func (s *scene) vanish(host string) {
 
 func (a *agent) gone() bool { return a.down.Err() != nil }
 
-// state is what the host says of itself.
+// state is what the agent reports of its host.
 func (a *agent) state(ended *queue.EndedJob) queue.HostState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -184,7 +184,7 @@ func (a *agent) append(r *run, e *job.Event, last uint64) uint64 {
 	if errors.Is(err, queue.ErrOvertaken) {
 		moved, found, err := a.s.Last(context.Background(), e.Tenant, e.Job)
 		if err == nil && found && moved.EventKind == job.Waiting && e.EventKind == job.Started {
-			return a.append(r, e, moved.ChainSequence) // merely why it waits was told
+			return a.append(r, e, moved.ChainSequence) // the event behind which it was to begin was followed only by another reason why it waits
 		}
 	}
 	return sequence
@@ -238,7 +238,7 @@ func (a *agent) lease(r *run) queue.Lease {
 	return r.offer.Lease
 }
 
-// finish tells the end of a run.
+// finish reports the end of a run.
 func (a *agent) finish(r *run, will outcome, chain uint64) *queue.EndedJob {
 	ended := &queue.EndedJob{
 		Tenant: job.Tenant(r.offer.Message.Tenant), Job: r.offer.Job, Hash: r.offer.Hash, Priority: r.offer.Message.Priority,

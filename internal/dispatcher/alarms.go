@@ -8,7 +8,7 @@ import (
 // alarms are functions that are due at a time. The loop calls those that are due; none is called twice.
 type alarms struct{ list alarmList }
 
-// at has do called when it is time.
+// at has do called once, at a time.
 func (a *alarms) at(when time.Time, do func(now time.Time)) {
 	heap.Push(&a.list, alarm{at: when, do: do})
 }
@@ -31,7 +31,7 @@ func (a *alarms) next() (at time.Time, some bool) {
 	return a.list[0].at, true
 }
 
-// ring calls what is due.
+// ring calls the functions that are due.
 func (a *alarms) ring(now time.Time) {
 	for a.ringOne(now) {
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// tenantAPIKeys keeps the keys of a job that its tenant submits afterwards. Unlike other changes it is not recorded as an event.
+// tenantAPIKeys stores the API keys for a job that its tenant submits afterwards. Unlike other changes it is not recorded as an event.
 func (d *Dispatcher) tenantAPIKeys(ctx context.Context, tenant job.Tenant, r jetstream.APIKeys) (answer jetstream.APIKeysAnswer, err error) {
 	switch {
 	case !r.Job.Valid() || r.Job.Ours():

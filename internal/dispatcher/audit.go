@@ -15,9 +15,9 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-const byMost = 64 // characters of who asks for something
+const byMost = 64 // longest name of a caller, in characters
 
-// cleanBy is who asks as it may stand in events and on terminals: printable, on one line, not long.
+// cleanBy gives a caller's name in a form that may stand in events and on terminals: printable, on one line, not long.
 func cleanBy(by string) string {
 	by = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {
@@ -31,7 +31,7 @@ func cleanBy(by string) string {
 	return by
 }
 
-// operatorBy is who asks on comfy.api. It never begins with the word "tenant", by which a tenant's own call is recognized.
+// operatorBy names the caller of a call on comfy.api. It never begins with the word "tenant", by which a tenant's own call is recognized.
 func operatorBy(by string) string {
 	by = cmp.Or(cleanBy(by), "api")
 	if len(by) >= len(tenantWord) && strings.EqualFold(by[:len(tenantWord)], tenantWord) {
@@ -42,7 +42,8 @@ func operatorBy(by string) string {
 
 const tenantWord = "tenant"
 
-// tenantBy is who asks on comfy.tenants.<tenant>: the tenant, as NATS has let it use its subject, and what it says of itself.
+// tenantBy names the caller of a call on comfy.tenants.<tenant>: the tenant, whose right to this subject NATS has checked, and the
+// name that the caller gives.
 func tenantBy(tenant job.Tenant, by string) string {
 	text := tenantWord + " " + string(tenant)
 	if by = cleanBy(by); by != "" {
@@ -64,13 +65,13 @@ func (d *Dispatcher) audit(ctx context.Context, a queue.Act, request any, failed
 	d.auditAlways(ctx, a, request, failed)
 }
 
-// auditAlways stores it in any case.
+// auditAlways stores the act whatever came of the call.
 func (d *Dispatcher) auditAlways(ctx context.Context, a queue.Act, request any, failed error) {
 	if failed != nil {
 		a.Error = failed.Error()
 	}
 	if err := d.storeAct(context.WithoutCancel(ctx), a, request); err != nil {
-		d.log.Warn("who has changed something could not be stored", "call", a.Call, "by", a.By, "tenant", a.Tenant, "count", a.Count, "error", err)
+		d.log.Warn("the record of a change could not be stored", "call", a.Call, "by", a.By, "tenant", a.Tenant, "count", a.Count, "error", err)
 	}
 }
 

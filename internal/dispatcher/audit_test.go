@@ -45,7 +45,7 @@ func TestDeadLettersAreDeletedByConditionAndUpToASequence(t *testing.T) {
 	})
 }
 
-// Who asks for something says its own name, so that an operator could give the name of a tenant.
+// The caller of a call gives its name itself, so an operator could give the name of a tenant.
 func TestOnlyATenantsOwnCallIsRecordedAsATenants(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -68,7 +68,7 @@ func TestOnlyATenantsOwnCallIsRecordedAsATenants(t *testing.T) {
 	})
 }
 
-// A dispatcher that dies in the middle of a long act has told who asked for it.
+// A dispatcher that dies in the middle of a long act has stored before who asked for it.
 func TestAnActOfManyIsToldBeforeItsFirstChange(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -124,6 +124,6 @@ func TestADrainIsAnsweredWithWhatTheAgentSays(t *testing.T) {
 			a := operator[queue.DrainAnswer](s, "drain", request)
 			s.want("answer", fmt.Sprintf("%d %s %s %s: %s", a.Count, a.Reply.Answer, a.Reply.State.Host, a.Reply.State.State, a.Reply.Reason), want)
 		}
-		s.want("acts", len(s.whoActed()), 3) // what is not obeyed changes nothing
+		s.want("acts", len(s.whoActed()), 3) // the control that its agent refused has changed nothing, and is not stored
 	})
 }

@@ -10,20 +10,20 @@ import (
 
 const (
 	handLeast    = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
-	manyPlaced   = 160              // from about as many placements a second on, a hand is worked off quickly
+	manyPlaced   = 160              // placements a second from which on jobs leave the hand quickly
 	underWayMost = 512              // deliveries under way at once
 	underWayFew  = 64               // deliveries under way at once while others stand in line
 	lineTime     = 4 * time.Second  // how long a job may stand in line in the stream
-	longLine     = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
+	longLine     = 20 * time.Second // the same while jobs run for less than tinyRun: to park such a job costs more than to run it
 	tinyRun      = 50 * time.Millisecond
-	lineGrace    = time.Second // before the pace of a new line is known
+	lineGrace    = time.Second // how long a line may stand before its pace is known
 )
 
 // backpressure decides how many jobs are pulled from the stream. The loop and the walks report what becomes of jobs that
 // were pulled; the pull loops ask how many more there may be.
 type backpressure struct {
 	line     line
-	underWay atomic.Int64  // deliveries from their pull until an agent, the waiting room or the end has them
+	underWay atomic.Int64  // deliveries that were pulled, until an agent or the waiting room has them or their jobs have ended
 	freed    chan struct{} // holds one when underWay has fallen
 
 	// Only the loop's goroutine touches these.
@@ -44,7 +44,7 @@ func (p *backpressure) exit() {
 	}
 }
 
-// credit says how many jobs of a priority may be pulled now, waiting a moment when that is none.
+// credit gives how many jobs of a priority may be pulled now. When none may, it waits a moment before it returns 0.
 func (p *backpressure) credit(stop context.Context, priority job.Priority) int {
 	n := p.line.most(int(priority), time.Now()) - int(p.underWay.Load())
 	if n > 0 && (n >= pullLeast || !p.line.fed()) {
@@ -68,7 +68,7 @@ func (p *backpressure) pending(priority job.Priority, jobs int64) {
 // someInLine reports whether jobs stand in line in the stream.
 func (p *backpressure) someInLine() bool { return p.line.some() }
 
-// mixed takes in whether jobs of several tenants come, and of some far more than of others.
+// mixed takes in whether several tenants publish, some of them far more than others.
 func (p *backpressure) mixed(is bool, now time.Time) {
 	if is {
 		p.line.mixed.Store(now.UnixNano())
@@ -121,7 +121,7 @@ type line struct {
 	peers atomic.Int64 // live dispatchers, this one included
 	slow  atomic.Bool  // jobs run for tinyRun or longer
 	holds atomic.Int64 // deliveries that the hand can hold, a free slot can take, or a kept one has
-	mixed atomic.Int64 // Unix nanoseconds when jobs of several tenants came last, of some far more than of others: then no tenant's jobs wait in line behind another's
+	mixed atomic.Int64 // Unix nanoseconds when several tenants last published, some of them far more than others: then no tenant's jobs wait in line behind another's
 	stuck atomic.Bool  // the hand is full, and slots are free that no job in it can take
 
 	hand    [10]atomic.Int64 // jobs of each priority that wait in hand
@@ -131,7 +131,7 @@ type line struct {
 
 // most is how many deliveries may be under way when more jobs of a priority are pulled. From a line of tiny jobs no
 // more are taken than find a slot or a place in hand, unless slots stay free that a job further back might take.
-// What a higher priority finds in hand of lower ones does not keep it waiting.
+// Jobs of lower priorities that are in hand do not count against a higher one.
 func (l *line) most(p int, now time.Time) int {
 	if !l.stands(p, now) || now.UnixNano()-l.mixed.Load() < int64(mixedTime) {
 		return underWayMost

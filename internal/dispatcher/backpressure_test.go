@@ -7,7 +7,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 )
 
-// all is what may be under way when nobody has to stand in line.
+// all is how many deliveries may be under way when no job has to stand in line.
 const all = 512
 
 var noon = time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
@@ -62,7 +62,7 @@ func TestALineThatHasJustBegunMayStandForASecond(t *testing.T) {
 	look(0, 1000, 0, 20)
 	look(999*time.Millisecond, 1000, 0, 20)
 	look(time.Second, 1000, 0, all)
-	look(2*time.Second, 0, 0, all) // nobody stands any more
+	look(2*time.Second, 0, 0, all) // no job stands in line any more
 	look(3*time.Second, 1000, 1, 20)
 	look(4*time.Second, 1000, 1, all)
 	look(5*time.Second, 1000, 50, 20) // worked off within 20 s

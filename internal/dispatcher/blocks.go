@@ -28,8 +28,8 @@ func (p pair) compare(q pair) int {
 	return strings.Compare(string(p.hash), string(q.hash))
 }
 
-// blocks is which pairs are blocked, which have strikes, and which have just failed. The fleet holds all but the last, since
-// there may be very many.
+// blocks holds which pairs are blocked, which have strikes, and which have just failed. All but the last are kept in the fleet,
+// since there may be very many.
 type blocks struct {
 	fleet   *route.Fleet
 	peers   *peers
@@ -60,8 +60,8 @@ func (b *blocks) put(block *route.Block, at time.Time) {
 	b.changes.reasons = true
 }
 
-// remove takes in that a block has ended. A pair with strikes is on probation: one job may run there. So that not each
-// dispatcher sends one, what waits for a host with its home elsewhere is matched after the head start.
+// remove takes in that a block has ended. A pair with strikes is on probation: one job may run there. So that not every
+// dispatcher sends one, jobs are given to a host whose home is elsewhere only after the head start.
 func (b *blocks) remove(p pair, now time.Time) {
 	delete(b.halted, p)
 	b.removeIncapable(p)
@@ -82,7 +82,7 @@ func (b *blocks) blocked(p pair) bool {
 // count is how many blocks stand in the bucket.
 func (b *blocks) count() int { return b.fleet.BlockCount() - len(b.halted) }
 
-// each gives every pair whose block stands in the bucket, until pause says no.
+// each gives every pair whose block stands in the bucket, until pause returns false.
 func (b *blocks) each(pause func() bool) iter.Seq[pair] {
 	return func(visit func(pair) bool) {
 		for host, hash := range b.fleet.EachBlock(pause) {
@@ -156,7 +156,7 @@ func (b *blocks) halt(host string, e *queue.EndedJob, now time.Time) {
 	b.alarms.at(now.Add(haltTime), func(time.Time) { b.endHalt(p) })
 }
 
-// endHalt has only strikes and blocks count from now on. A pair that was blocked meanwhile is not halted.
+// endHalt ends the halt of a pair: from now on only its strikes and blocks count. A pair that was blocked meanwhile is not halted.
 func (b *blocks) endHalt(p pair) {
 	if b.halted[p] {
 		b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
@@ -172,7 +172,7 @@ func (b *blocks) removeIncapable(p pair) {
 	}
 }
 
-// incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something, or none when pause says no.
+// incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something, or none when pause returns false.
 func (b *blocks) incapableBefore(host string, at time.Time, pause func() bool) []workflow.Hash {
 	var hashes []workflow.Hash
 	for hash, since := range b.incapable[host] {
@@ -195,7 +195,7 @@ func (b *blocks) haltsPerHost() map[string]int {
 	return n
 }
 
-// behind gives the first pairs with a block that come after one, in no order, or a part of them when pause says no.
+// behind gives the first pairs with a block that come after one, in no order, or a part of them when pause returns false.
 func (b *blocks) behind(after pair, which pairs, most int, pause func() bool) []pair {
 	return firstBehind(b.each(pause), after, which, most, pause)
 }
@@ -224,7 +224,7 @@ func firstBehind(all iter.Seq[pair], after pair, which pairs, most int, pause fu
 	return found.list
 }
 
-// firstPairs is the first of many pairs: a heap, the last of them on top.
+// firstPairs keeps the first few of many pairs: a heap with the last of these few on top.
 type firstPairs struct {
 	most int
 	list []pair
@@ -246,7 +246,7 @@ func (f *firstPairs) add(p pair) {
 	}
 }
 
-// of gives the blocks of pairs, as far as they stand.
+// of gives the blocks of those of the pairs that have one.
 func (b *blocks) of(which []pair) []queue.Block {
 	list := make([]queue.Block, 0, len(which))
 	for _, p := range which {

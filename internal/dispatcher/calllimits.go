@@ -13,12 +13,12 @@ import (
 // jobs, however many calls there are, and no job waits for more than one question.
 type callLimit struct {
 	turn chan struct{} // holds one while a call asks
-	rest time.Time     // no call asks before; only the one whose turn it is touches it
+	rest time.Time     // no call asks before this time; only the call whose turn it is touches it
 }
 
 const (
 	restTimes = 3                      // how many times as long as a question the pause after it is
-	restMost  = 250 * time.Millisecond // of one rest
+	restMost  = 250 * time.Millisecond // longest pause
 )
 
 func newCallLimit() *callLimit { return &callLimit{turn: make(chan struct{}, 1)} }
@@ -59,7 +59,7 @@ func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
 	return err
 }
 
-// answers is what calls are answered with beside the loop, and what limits them.
+// answers holds what calls are answered from without asking the loop, and the limits of calls.
 type answers struct {
 	turns    *callLimit
 	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
@@ -84,7 +84,7 @@ func newAnswers() *answers {
 // readersMost is how many calls read dead letters at once: each has some megabytes of them in hand.
 const readersMost = 4
 
-// enterLetters waits for a place among those who read dead letters, until done is called.
+// enterLetters waits for a place among the calls that read dead letters. The place is taken until done is called.
 func (a *answers) enterLetters(ctx context.Context) (done func(), err error) {
 	select {
 	case a.letters <- struct{}{}:
@@ -94,8 +94,7 @@ func (a *answers) enterLetters(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// heavily runs what computes for long; of that so few are done at once that the loops of the dispatcher have the other
-// processors.
+// heavily runs a long computation. So few of them run at once that processors are left for the loops of the dispatcher.
 func (a *answers) heavily(ctx context.Context, do func()) error {
 	select {
 	case a.heavy <- struct{}{}:

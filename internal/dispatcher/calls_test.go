@@ -18,7 +18,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// answered is what a tenant is told; the call must not fail.
+// answered gives the answer to a tenant's call, which must not fail.
 func answered[Answer any](s *scene, tenant job.Tenant, name string, request any) Answer {
 	s.t.Helper()
 	answer, err := callAs[Answer](s.memory, tenant, name, request)
@@ -28,7 +28,7 @@ func answered[Answer any](s *scene, tenant job.Tenant, name string, request any)
 	return answer
 }
 
-// operator is the same of comfy.api.
+// operator is answered for a call of comfy.api.
 func operator[Answer any](s *scene, name string, request any) Answer {
 	s.t.Helper()
 	answer, err := call[Answer](s.memory, name, request)

@@ -129,8 +129,8 @@ type unfinished struct {
 	priority job.Priority
 }
 
-// jobsBehind reads which jobs stand behind a sequence, some of them and for some time. What is no job is left out: the
-// dispatcher that pulls it ends it.
+// jobsBehind reads the jobs behind a sequence in the stream, at most so many, and until a time. A message that is no job is
+// left out: the dispatcher that pulls it ends it.
 func (d *Dispatcher) jobsBehind(ctx context.Context, r *jetstream.CancelRequest, after uint64, most int, until time.Time,
 ) (found []unfinished, last uint64, more bool, err error) {
 	for last = after; len(found) < most && d.clock().Before(until); {

@@ -80,7 +80,7 @@ func (l *loop) liftOutdated(host string, pause func() bool) {
 	}
 }
 
-// affinities is which hosts operators would rather have, or not have, run a workflow.
+// affinities holds which hosts operators prefer or exclude for a workflow.
 type affinities struct {
 	fleet   *route.Fleet
 	changes *changes

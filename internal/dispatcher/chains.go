@@ -62,7 +62,7 @@ func startedIn(chain []queue.Link) int {
 }
 
 func sequenceIn(chain []queue.Link) uint64 {
-	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
+	for i := len(chain) - 1; i >= 0; i-- { // the last one counts: a job that was taken out of the stream and published again has several
 		if chain[i].Sequence != 0 {
 			return chain[i].Sequence
 		}

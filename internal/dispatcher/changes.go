@@ -6,12 +6,12 @@ import "github.com/comfyherd/comfyherd/internal/route"
 type changes struct {
 	jobs    bool                  // any waiting job may find a host
 	hosts   map[route.HostID]bool // these hosts may have room for one more job
-	reasons bool                  // the reason why a job waits may be another one
+	reasons bool                  // the reason why a job waits may have changed
 }
 
 func newChanges() *changes { return &changes{hosts: map[route.HostID]bool{}} }
 
-// all marks that every waiting job may find a host, and every reason be another one.
+// all marks that any waiting job may find a host, and that any reason may have changed.
 func (c *changes) all() { c.jobs, c.reasons = true, true }
 
 // host marks that a host may have room for one more job.

@@ -51,7 +51,7 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 	err = errors.Join(claimErr, reading.Wait())
 	switch {
 	case errors.Is(err, errUnderWay):
-		return nil, nil // another has it, whose lease decides
+		return nil, nil // another dispatcher has it, and its lease decides
 	case errors.Is(err, queue.ErrGone):
 		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
@@ -68,7 +68,7 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 }
 
 // claimStanding claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the
-// watch tells, or purged by hand, which it does not tell.
+// watch reports, or purged by hand, which the watch does not report.
 func (d *Dispatcher) claimStanding(ctx context.Context, c *claim) (queue.Ticket, bool, error) {
 	key := keyOf(&c.ticket)
 	ticket, found, _, err := d.q.Ticket(ctx, key)
@@ -88,7 +88,7 @@ func (d *Dispatcher) claimStanding(ctx context.Context, c *claim) (queue.Ticket,
 	return ticket, won, err
 }
 
-// claimTold is within which time the watch tells of another dispatcher's claim.
+// claimTold is the time within which the watch reports another dispatcher's claim.
 const claimTold = 500 * time.Millisecond
 
 // errUnderWay: the job's chain says that it does not wait.
@@ -99,7 +99,7 @@ var errUnderWay = errors.New("the job is under way")
 func (d *Dispatcher) readWaiting(ctx context.Context, ticket *route.Ticket) (*owned, error) {
 	link, found, err := d.q.Last(ctx, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err == nil && !found {
-		err = errEmptyChain // a ticket has a chain: a copy of the stream that is behind has answered
+		err = errEmptyChain // a ticket has a chain, so the answer came from a copy of the stream that lags behind
 	}
 	if err != nil || link.EventKind.Terminal() {
 		return nil, err
@@ -143,7 +143,7 @@ func (d *Dispatcher) discardTicket(ctx context.Context, key string) {
 	}
 	won, err := d.claimTicket(ctx, key, ticket.Revision)
 	if err != nil {
-		d.log.Debug("drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
+		d.log.Debug("cannot drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
 	}
 	if !won {
 		return

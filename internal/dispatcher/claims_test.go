@@ -17,7 +17,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// far is a connection to a NATS that is some way off: what the others have done is seen a while later.
+// far is a connection to NATS with a delay: what other dispatchers have done is seen a while later.
 type far struct {
 	*memory
 	way time.Duration
@@ -46,7 +46,7 @@ func (f far) WatchTickets(ctx context.Context, tell func(queue.Change[queue.Tick
 // herd is several dispatchers.
 type herd []*prometheus.Registry
 
-// herd starts dispatchers that are some way off from NATS.
+// herd starts dispatchers that reach NATS with a delay.
 func (s *scene) herd(n int, way time.Duration) herd {
 	s.t.Helper()
 	return s.herdOf(n, way, func(int, string) error { return nil })

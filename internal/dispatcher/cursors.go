@@ -56,7 +56,7 @@ func (s scope) seal(key, payload []byte) []byte {
 	return mac.Sum(nil)[:sealSize]
 }
 
-// name is one that cannot be guessed without the key, in letters and digits that subjects take.
+// name gives a name that cannot be guessed without the key, in letters and digits that subjects take.
 func (s scope) name(key []byte) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s.sum(key).Sum(nil)[:sealSize]))
 }
@@ -70,7 +70,7 @@ func (c *cursors) close(ctx context.Context, s scope, payload []byte) (string, e
 	return base64.RawURLEncoding.EncodeToString(append(s.seal(key, payload), payload...)), nil
 }
 
-// open gives what close was given. The secret may have been made anew since it was read here.
+// open gives the payload that close was given. The secret may have been made anew since it was read here.
 func (c *cursors) open(ctx context.Context, s scope, cursor string) ([]byte, error) {
 	sealed, err := base64.RawURLEncoding.DecodeString(cursor)
 	for _, fresh := range []bool{false, true} {

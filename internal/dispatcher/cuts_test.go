@@ -31,7 +31,7 @@ type story struct {
 	hosts  []string            // that are there at the end
 	ends   map[job.ID][]string // the end of each job, with its reason: one of these
 	blocks []string            // hosts with a block at the end
-	late   []string            // hosts of which a dispatcher that stood still for longer than AckWait may leave a block, which ends by itself
+	late   []string            // hosts on which a dispatcher that stood still for longer than AckWait may leave a block, which ends by its cooldown
 	play   func(s *scene)
 }
 
@@ -40,7 +40,7 @@ type fault struct {
 	effect string
 	nth    int // 1 is the first that reads so
 	way    string
-	came   bool // to it
+	came   bool // the effect was reached, and the fault has happened
 }
 
 // The ways in which an effect can go wrong.
@@ -69,7 +69,7 @@ func TestAStoryEndsAsItMustWhereverItIsCut(t *testing.T) {
 				t.Fatal("it does not end as it must when nothing goes wrong")
 			}
 			var came atomic.Int64
-			t.Cleanup(func() { // few may depend on which of two things happens first
+			t.Cleanup(func() { // only few effects may depend on which of two things happens first
 				if n := int(came.Load()); n*10 < len(faults)*9 {
 					t.Errorf("it came to %d of %d faults only", n, len(faults))
 				}
@@ -111,13 +111,13 @@ func waysOf(e noted) []string {
 	switch {
 	case !e.write:
 		return []string{fails}
-	case slices.Contains([]string{"ack", "extend", "park"}, verb): // nobody confirms these
+	case slices.Contains([]string{"ack", "extend", "park"}, verb): // NATS does not confirm these
 		return []string{diesBefore, diesBehind, dropped, late}
 	}
 	return []string{diesBefore, diesBehind, fails, unanswered, late}
 }
 
-// tell plays the story with a fault, and gives what its first dispatcher has done until all has ended.
+// tell plays the story with a fault, and gives the effects of its first dispatcher until all has ended.
 func (told *story) tell(s *scene, f *fault) []noted {
 	s.ackWait, s.presenceTTL = storyAckWait, storyPresenceTTL
 	cfg := told.cfg
@@ -214,7 +214,7 @@ func (s *scene) unsettled() int {
 	return len(s.settles.lent)
 }
 
-// check finds what must not be, whatever has happened.
+// check fails for what must not be, whatever fault there was.
 func (told *story) check(s *scene, stoodStill bool) {
 	for id, ends := range told.ends {
 		s.checkEnd(id, ends)
@@ -318,7 +318,7 @@ func (s *scene) awaitEvent(id job.ID, kind job.EventKind) {
 // awaitTickets lets time pass until so many tickets stand.
 func (s *scene) awaitTickets(n int) { s.await(func() bool { return len(s.tickets()) == n }) }
 
-// insist asks again and again until it is answered, as somebody does whose dispatcher has died or who got an error.
+// insist repeats a call until it is answered, as a caller does whose dispatcher has died or who got an error.
 func (s *scene) insist(ask func() error) {
 	err := errors.New("not asked")
 	s.await(func() bool {

@@ -11,7 +11,8 @@ import (
 // namesInGroup is how many tenants and hosts a group lists.
 const namesInGroup = 20
 
-// deadGroups lists what jobs have died of. The newest letter is looked up first, so that none is meant that was not counted.
+// deadGroups lists what jobs have died of. UpTo, which bounds later calls on a group, is read first, so that they concern no
+// letter that was not counted here.
 func (d *Dispatcher) deadGroups(ctx context.Context, r jetstream.DeadRequest, p *page) (answer jetstream.DeadAnswer, err error) {
 	if r.Group != "signature" || r.Job != "" || r.Hash != "" || r.Since != "" || r.After != 0 || r.UpTo != 0 {
 		return answer, &jetstream.BadRequest{Message: `give "group":"signature" with no other condition than tenant, kind, reason and signature`}

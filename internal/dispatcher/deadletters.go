@@ -19,7 +19,7 @@ import (
 
 const (
 	lettersAtOnce = 64              // letters that are worked on at the same time
-	answerTime    = 4 * time.Second // of the 10 s and more that an asker waits
+	answerTime    = 4 * time.Second // how long a call goes on; its caller waits for 10 s or more
 )
 
 func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (answer jetstream.DeadAnswer, err error) {
@@ -104,8 +104,9 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	return answer, err
 }
 
-// meant leaves out what was never a job, and would be refused again, unless it was asked for. A letter without the
-// whole job cannot be run again: that is said only to a caller that names its job.
+// meant reports whether a request concerns a letter. A letter of a message that was never a job is left out unless it was
+// asked for, since it would be refused again. One without the whole job cannot be run again: only a caller that names the
+// job is told so.
 func meant(r *jetstream.RequeueRequest, l *queue.DeadLetter) bool {
 	if l.Truncated() && r.Job == "" {
 		return false
@@ -160,8 +161,8 @@ type deadLetter struct {
 	event job.Event
 }
 
-// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence to go on behind. do says how
-// many of them it has taken, and whether it takes more.
+// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence behind which the next call goes
+// on. do returns how many of them it has taken, and whether it takes more.
 func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do func([]deadLetter) (taken int, more bool, err error)) (next uint64, err error) {
 	since, err := sinceOf(r.Since, d.clock())
 	if err != nil {
@@ -213,7 +214,7 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	return next, nil
 }
 
-// fitting reads the letters' events and leaves out those that the filter does.
+// fitting reads the letters' events, and leaves out the letters that the filter excludes.
 func (d *Dispatcher) fitting(ctx context.Context, batch []queue.DeadLetter, r jetstream.DeadRequest) ([]deadLetter, error) {
 	all := make([]deadLetter, len(batch))
 	err := atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {

@@ -56,8 +56,8 @@ func (d *Dispatcher) overQuota(ctx context.Context, o *owned, why string) {
 	}
 }
 
-// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Every job
-// passes here last, so its expires_in is looked at here.
+// dispatch offers the job to the host that the loop has chosen, and to others while agents do not accept it. When there is
+// none it has the job wait. Every job comes here before each offer, so its expires_in is checked here.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 	if o.fault != "" {
 		d.loop.release(o, s.host)
@@ -120,12 +120,12 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) 
 		return true
 	case reply.Answer == queue.Accepted:
 		return true
-	case reply.Answer == queue.Busy && reply.State.Free(): // an earlier attempt of the job still lingers there
+	case reply.Answer == queue.Busy && reply.State.Free(): // an earlier attempt of the job is not over there yet
 		o.unfit = append(o.unfit, host)
 		o.notBefore = d.clock().Add(time.Second)
 	case reply.Answer != queue.Busy:
 		o.unfit = append(o.unfit, host)
-		d.log.Debug("an agent would not have a job", "host", host, "job", o.job.ID, "answer", reply.Answer, "why", reply.Reason)
+		d.log.Debug("an agent did not accept a job", "host", host, "job", o.job.ID, "answer", reply.Answer, "why", reply.Reason)
 	}
 	return false
 }

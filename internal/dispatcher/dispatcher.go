@@ -28,9 +28,9 @@ type Config struct {
 	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
 	WaitingCap  int           // tickets of all tenants, divided among those that want some; default 100 000
 	MaxRunning  int           // jobs that a tenant without settings may run at once; 0 is no cap
-	MaxPriority *job.Priority // what higher ones of a tenant without one of its own count as; default 9
+	MaxPriority *job.Priority // what higher priorities count as, for a tenant without such a setting of its own; default 9
 	HistoryRows int           // jobs that lists know of; default 1 000 000, some 200 bytes each
-	LargeFleet  int           // hosts × dispatchers from which on states of hosts are relayed by their homes; default 10 000
+	LargeFleet  int           // hosts × dispatchers from which on the homes of hosts relay their states; default 10 000
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, shown by the API
 	Pools       route.SurveyOptions
@@ -94,7 +94,7 @@ type Dispatcher struct {
 	answers *answers
 	metrics *metrics
 	ids     queue.Turns[idKey] // of deliveries: the first publish of an id is the one that runs
-	pairs   queue.Turns[pair]  // of writes of strikes, which would mostly find that another has written meanwhile
+	pairs   queue.Turns[pair]  // of writes of strikes: side by side, most of them would fail since another has written meanwhile
 	limit   tenantLimit        // what each tenant has under way
 	walks   *walks             // those under way
 	files   *files
@@ -102,7 +102,7 @@ type Dispatcher struct {
 	references chan struct{} // has a value for each file with a workflow that is being read
 	beatNow    chan struct{}
 
-	wrong    bool        // the machine's clock is; of the presence loop
+	wrong    bool        // the machine's clock is wrong; only the presence loop uses this
 	unpulled sharedText  // why jobs cannot be pulled; written by the pull loops
 	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
 }
@@ -168,7 +168,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 	return err
 }
 
-// ended is err, unless it only says that the end was asked for.
+// ended gives err, or nil when err only says that the dispatcher was told to stop.
 func ended(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -205,7 +205,7 @@ func (d *Dispatcher) drain(ctx context.Context, end func()) {
 		d.giveBack(o.lease)
 	}
 	d.walks.Wait()
-	d.loop.ask(func(time.Time) {}) // so that it has taken in what the walks have told it
+	d.loop.ask(func(time.Time) {}) // returns once the loop has taken in all that the walks have reported
 }
 
 // drainAlone is how long a stop waits for NATS to come back.
@@ -235,13 +235,13 @@ func (d *Dispatcher) endWithout(ctx context.Context, over <-chan struct{}, end f
 	}
 }
 
-// depart ends the dispatcher's presence, which no heartbeat may follow. A crash before it costs the others one presence
-// TTL.
+// depart ends the dispatcher's presence; no heartbeat may follow. After a crash before it, the others wait one presence TTL
+// until they know.
 func (d *Dispatcher) depart(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), departTimeout)
 	defer cancel()
 	if err := d.q.LeaveDispatcher(ctx, d.cfg.Name); err != nil {
-		d.log.Debug("leave", "error", err)
+		d.log.Debug("cannot end the presence of this dispatcher", "error", err)
 	}
 }
 
@@ -278,7 +278,8 @@ func (d *Dispatcher) beatSoon() {
 	}
 }
 
-// clockOff is how far off a clock is reported. Dispatchers do not use it, but logs and other programs do.
+// clockOff is the difference from NATS' time from which on the machine's clock is reported as off. Dispatchers do not use that
+// clock, but logs and other programs do.
 const clockOff = time.Second
 
 // lookAtClock says by how much the machine's clock is off, and 0 when it is right.
@@ -289,7 +290,7 @@ func (d *Dispatcher) lookAtClock() queue.Offset {
 	d.wrong = off.Abs() > clockOff
 	switch {
 	case d.wrong && !was:
-		d.log.Warn("the clock of this machine is off; nothing here rests on it, but set it right, for example with NTP", "ahead_of_nats", off.Round(time.Millisecond))
+		d.log.Warn("the clock of this machine is off; jobs are not affected, but set it right, for example with NTP", "ahead_of_nats", off.Round(time.Millisecond))
 	case was && !d.wrong:
 		d.log.Info("the clock of this machine is right again")
 	}

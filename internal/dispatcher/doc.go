@@ -36,7 +36,7 @@
 //	mirror.go         keeping up with a bucket through its watch
 //	changes.go        what has to be looked at before the loop waits again
 //	alarms.go         what is to be done at a time
-//	sliced.go          what takes long is done a part in each of many turns
+//	sliced.go         what takes long is done a part in each of many turns
 //
 // What is known of the fleet:
 //
@@ -63,7 +63,7 @@
 //	reasons.go        why jobs wait, and which ones no host can ever run
 //	promises.go       jobs that agents have accepted and not begun yet
 //	removed.go        jobs that were taken out of the stream by hand
-//	backpressure.go   how many jobs are pulled (pace.go: how fast they leave; intakepause.go: none while enough wait)
+//	backpressure.go   how many jobs are pulled (pace.go: how fast they leave; intakepause.go: with pauses while enough wait)
 //	quota.go          how many unfinished jobs a tenant may have (quotatotal.go: what all have together)
 //
 // # Calls

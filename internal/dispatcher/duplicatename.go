@@ -12,11 +12,11 @@ type duplicateName struct {
 	log     *slog.Logger
 	started time.Time // of this dispatcher
 
-	seen     bool      // a heartbeat of our own; what was read before it may be of a dispatcher that is gone
+	seen     bool      // this dispatcher's own heartbeat was; one that was read before it may be of a dispatcher that is gone
 	reported time.Time // the start of the other one
 }
 
-// heartbeat reads one under our own name.
+// heartbeat takes in a heartbeat under this dispatcher's name.
 func (n *duplicateName) heartbeat(s *queue.DispatcherState) {
 	switch {
 	case s.Started.Equal(n.started):

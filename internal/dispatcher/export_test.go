@@ -44,10 +44,10 @@ func (d *Dispatcher) WhyOfTenant(ctx context.Context, r jetstream.WhyRequest) (j
 	return d.whyFor(ctx, r, ofTenant)
 }
 
-// TenantLimit keeps tenants from standing before each other.
+// TenantLimit keeps the jobs of one tenant from holding up those of others.
 type TenantLimit struct{ tenantLimit }
 
-// NewTenantLimit has nothing under way.
+// NewTenantLimit makes a TenantLimit with nothing under way.
 func NewTenantLimit() *TenantLimit { return &TenantLimit{newTenantLimit()} }
 
 // Enter lets a delivery pass, or says for how long it is put off.
@@ -56,7 +56,7 @@ func (g *TenantLimit) Enter(tenant job.Tenant, size int, now time.Time) time.Dur
 	return putOff
 }
 
-// Done ends what has passed.
+// Done ends a delivery that has passed.
 func (g *TenantLimit) Done(tenant job.Tenant) { g.done(tenant) }
 
 // SetIntakePause says that jobs enough wait, and how long the pause between two more is.
@@ -90,7 +90,7 @@ func FileCallsWith(q *queue.Queue, most, own int64) map[string]queue.TenantEndpo
 // InputShares says whether tenants may put more.
 type InputShares struct{ *inputShares }
 
-// NewInputShares counts as it is told.
+// NewInputShares makes an InputShares that counts with a function.
 func NewInputShares(count func(context.Context) (queue.InputsUse, error), own func(job.Tenant) int64) InputShares {
 	return InputShares{newInputShares(count, own)}
 }
@@ -105,7 +105,7 @@ type Settings struct {
 	*settings[queue.TenantSettings]
 }
 
-// NewSettings has heard nothing.
+// NewSettings makes Settings that have received no change.
 func NewSettings() Settings { return Settings{newSettings[queue.TenantSettings]()} }
 
 // Change takes a change.
@@ -120,7 +120,7 @@ func (m Settings) Keys() []string {
 // CallLimit lets calls ask one after the other.
 type CallLimit struct{ *callLimit }
 
-// NewCallLimit has let nobody pass.
+// NewCallLimit makes a CallLimit that no call has passed.
 func NewCallLimit() CallLimit { return CallLimit{newCallLimit()} }
 
 // Pass asks when it is its turn, and says that the answer has taken some time.
@@ -134,7 +134,7 @@ func (t CallLimit) Pass(ctx context.Context, took time.Duration, ask func()) err
 // Walks are the dispatcher's goroutines.
 type Walks struct{ *walks }
 
-// NewWalks has none yet.
+// NewWalks makes Walks of which none has begun.
 func NewWalks() Walks { return Walks{newWalks()} }
 
 // SettleSome settles so many failures and nothing else.

@@ -10,10 +10,11 @@ import (
 )
 
 // fanOut decides from whom this dispatcher receives the states of hosts. In a small fleet it receives what all agents
-// send. In a large one it receives that of the hosts it is home to, and of the others what their homes relay (relays.go).
+// send. In a large one it receives those of the hosts whose home it is, and for the others what their homes relay (relays.go).
 // docs/architecture.md has the protocol and its failure cases.
 //
-// Home is who receives first. Nothing that must hold depends on it: agents decide about slots, and claims and leases about jobs.
+// The home of a host receives its state first. No guarantee depends on that: agents decide about slots, and claims and leases
+// about jobs.
 type fanOut struct {
 	fanOutParts
 	all    *gate // open while everything is received
@@ -25,7 +26,7 @@ type fanOut struct {
 	stage    stage
 	since    time.Time            // when the stage began
 	followed map[string]time.Time // hosts that are relayed from here; until then, or zero for those at home here
-	changed  bool                 // followed has, since choose was called
+	changed  bool                 // followed has changed since choose was called
 	listed   time.Time
 }
 
@@ -37,10 +38,10 @@ const (
 	asking                  // the others are to relay, and not all have begun
 	choosing                // the agents of the hosts at home here are followed as well, so that nothing is missed
 	sharing                 // only these, and relays
-	returning               // everything is received again, and the others may stop to relay
+	returning               // everything is received again, and the others may stop relaying
 )
 
-// otherRelay is another dispatcher.
+// otherRelay is what is known of another dispatcher and its relays.
 type otherRelay struct {
 	able  bool      // it can relay
 	told  bool      // it also relays the tickets that it has written or claimed
@@ -123,7 +124,7 @@ func (f *fanOut) large(now time.Time) bool {
 	return true
 }
 
-// look goes a stage further when it is time.
+// look goes on to the next stage when its conditions are met.
 func (f *fanOut) look(now time.Time) {
 	large := f.large(now)
 	switch f.stage {
@@ -161,7 +162,7 @@ func (f *fanOut) look(now time.Time) {
 	f.followTickets()
 }
 
-// followTickets closes the watch of tickets while everything about them is relayed, and it has told all that stood before.
+// followTickets closes the watch of tickets while all their changes are relayed, once the watch has reported all that stood before.
 func (f *fanOut) followTickets() {
 	relayed := f.stage == sharing && f.news.synced && !f.news.lost
 	for _, o := range f.others {
@@ -179,7 +180,7 @@ func (f *fanOut) followTickets() {
 // takesTickets reports whether what others relay of tickets is taken in: also for a moment before the watch is closed.
 func (f *fanOut) takesTickets() bool { return f.stage == choosing || f.stage == sharing }
 
-// fewDispatchers may all give waiting jobs to every host: they seldom want the same one.
+// fewDispatchers is how many dispatchers may all give waiting jobs to every host: so few seldom choose the same one.
 const fewDispatchers = 4
 
 // leaveToHomes has waiting jobs given to each host by its home alone when that is needed. In a large fleet it must be so, since a host
@@ -200,7 +201,7 @@ func (f *fanOut) ask(now time.Time) {
 	f.enter(asking, now)
 }
 
-// enough ends the wish for relays, once everything is received.
+// enough ends this dispatcher's request for relays, once everything is received.
 func (f *fanOut) enough(now time.Time) {
 	f.wants.Store(false)
 	f.beat()
@@ -275,7 +276,7 @@ func (f *fanOut) rehome(now time.Time, pause func() bool) {
 	var come []string
 	for name, x := range f.hosts.known {
 		if !pause() {
-			break // another rehome goes on; what came home here so far is read
+			break // another rehome goes on with the rest; the hosts that came home here so far are read
 		}
 		until, was := f.followed[name]
 		switch {

@@ -44,7 +44,7 @@ func piece(offset int, more ...string) nats.Header {
 	return h
 }
 
-// Whatever is asked again, since its answer was lost, by whichever dispatcher it is answered: the file has each byte once.
+// A caller that gets no answer repeats its call, and another dispatcher may answer it. The file has each byte once all the same.
 func TestAPieceThatIsRepeatedIsStoredOnce(t *testing.T) {
 	t.Parallel()
 	url := filesOn(t)
@@ -137,7 +137,7 @@ func TestAnUploadThatIsNotWholeReplacesNothing(t *testing.T) {
 	}
 }
 
-// Who asks with the name of another, with a cursor of another, or with one that was changed, gets nothing; with the id of
+// A tenant that asks with another's name, with another's cursor, or with a cursor that was changed gets nothing. With the id of
 // another's upload it has an upload of its own.
 func TestATenantReachesOnlyItsOwnFiles(t *testing.T) {
 	t.Parallel()
@@ -299,7 +299,7 @@ func TestAPieceThatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// A store that is full says so, and the upload can go on when there is room.
+// When the store is full the caller gets an error that says so, and the upload can go on when there is room.
 func TestAPieceThatHasNoRoomIsToldAndMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	url := filesOn(t)
@@ -331,7 +331,7 @@ func TestAPieceThatHasNoRoomIsToldAndMayBeRepeated(t *testing.T) {
 	}
 }
 
-// Its parts do not say where they begin: only who reads on finds them.
+// The parts of such a file do not say where they begin, so they can only be read one after the other.
 func TestAFileOfAnotherProgramIsGivenInOrder(t *testing.T) {
 	t.Parallel()
 	url, body := filesOn(t), noise(1_000_000)

@@ -28,8 +28,8 @@ type fileWire interface {
 	FinishUpload(ctx context.Context, u *queue.Upload, contentType, digest string) (jetstream.File, error)
 }
 
-// files answers the calls on files. It keeps nothing from one call to the next, so another dispatcher may answer that:
-// what has to be known then is in the cursor, which the asker gives back. A file is a tenant's when its name begins with
+// files answers the calls on files. It keeps nothing from one call to the next, so another dispatcher may answer the next:
+// what has to be known then is in the cursor, which the caller gives back. A file is a tenant's when its name begins with
 // the tenant's name and a slash; that is looked at here, and nowhere below.
 type files struct {
 	q       fileWire
@@ -103,8 +103,8 @@ func (f *files) tenantGet(ctx context.Context, tenant job.Tenant, r jetstream.Fi
 }
 
 // tenantPut stores a piece of a file. Its order of effects: the part, then, with the last one, the description that makes it a
-// file, then the parts of the file that had the name are removed. A crash in between leaves what the asker's repeated
-// request goes on with, or parts that their age removes.
+// file, then the parts of the file that had the name are removed. After a crash in between, the caller's repeated
+// request goes on with what is stored, or the parts are removed when they are old.
 func (f *files) tenantPut(ctx context.Context, tenant job.Tenant, p jetstream.FilePut) (jetstream.FilePutAnswer, error) {
 	var answer jetstream.FilePutAnswer
 	if err := f.checkPut(tenant, &p); err != nil {
@@ -163,8 +163,8 @@ type tenantUpload struct {
 	first int
 }
 
-// upload is how far it is. Its parts have a name that follows from who puts what, so that a repeated first piece finds
-// itself and no caller can write to the parts of another.
+// upload gives how far an upload is. Its parts have a name that follows from who puts what, so that a repeated first piece has
+// the same name and no caller can write to the parts of another.
 func (f *files) upload(ctx context.Context, tenant job.Tenant, p *jetstream.FilePut) (tenantUpload, scope, error) {
 	about, u := scope{"put", string(tenant), p.Name, p.Upload}, tenantUpload{first: len(p.Body)}
 	var state []byte
@@ -220,7 +220,7 @@ func (f *files) checkPut(tenant job.Tenant, p *jetstream.FilePut) error {
 	return nil
 }
 
-// storeOf is where a request looks, when the name is one that the tenant may say.
+// storeOf gives the store that a request reads, if the tenant may use the file's name.
 func storeOf(tenant job.Tenant, r *jetstream.FileRequest) (string, error) {
 	if err := checkOwnName(tenant, r.Name); err != nil {
 		return "", err
@@ -267,7 +267,7 @@ func badRequest(format string, args ...any) error {
 	return &jetstream.BadRequest{Message: fmt.Sprintf(format, args...)}
 }
 
-// fileRefusal tells an error of the stores with its code.
+// fileRefusal gives an error of the stores the code that callers know.
 func fileRefusal(err error) error {
 	switch {
 	case errors.Is(err, queue.ErrNoFile):

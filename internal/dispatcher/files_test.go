@@ -84,7 +84,7 @@ func filesServer(tb testing.TB, url string) (start, stop func()) {
 	return start, stop
 }
 
-// clientOf is a tenant's client, when somebody answers.
+// clientOf gives a tenant's client, once a dispatcher answers.
 func clientOf(tb testing.TB, url string) *jetstream.Client {
 	tb.Helper()
 	c := jetstream.NewClient(connectTo(tb, url), "acme")
@@ -127,7 +127,7 @@ func (a *at) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// One dispatcher stops in the middle of both, for a while nobody answers, and another begins.
+// One dispatcher stops in the middle of both, for a while none answers, and another begins.
 func TestAFileIsPutAndReadWhileDispatchersComeAndGo(t *testing.T) {
 	t.Parallel()
 	url, body := filesOn(t), noise(9<<20+7)
@@ -184,7 +184,7 @@ func TestFilesOfSmallSizesAndOfJobsAreRead(t *testing.T) {
 	for _, size := range []int{0, 1, 512 << 10, 1 << 20} { // the last two end with a piece without bytes
 		body := noise(size)
 		name := fmt.Sprintf("acme/in/%d", size)
-		file, err := c.PutFile(ctx, name, "", io.MultiReader(bytes.NewReader(body))) // nobody knows its size
+		file, err := c.PutFile(ctx, name, "", io.MultiReader(bytes.NewReader(body))) // its size is not known
 		if err != nil || file.Digest != digestOf(body) || file.Size != int64(size) {
 			t.Errorf("%d bytes were put as %+v, %v", size, file, err)
 		}

@@ -33,7 +33,7 @@ func (d *Dispatcher) finishMessage(ctx context.Context, m *job.Message, lease qu
 		}
 	}
 	if err := d.q.FinishSoon(lease); err != nil {
-		d.log.Debug("ack", "error", err)
+		d.log.Debug("cannot ack a job that has ended", "error", err)
 	}
 }
 
@@ -56,6 +56,6 @@ const finishPause = time.Second
 func (d *Dispatcher) finishLater(lease queue.Lease, err error) {
 	d.log.Warn("an ended job could not be removed from COMFY_JOBS; it is tried again", "error", err, "in", finishPause)
 	if err := d.q.Park(lease, finishPause); err != nil {
-		d.log.Debug("park", "error", err)
+		d.log.Debug("cannot park a job that has ended", "error", err)
 	}
 }

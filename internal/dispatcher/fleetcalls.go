@@ -16,7 +16,7 @@ func (d *Dispatcher) apiDispatchers(_ context.Context, _ queue.DispatchersReques
 	return answer, nil
 }
 
-// apiSettings tells what this dispatcher was started with, and the limits of the streams, which are those of all.
+// apiSettings gives what this dispatcher was started with, and the limits of the streams, which are the same for all dispatchers.
 func (d *Dispatcher) apiSettings(ctx context.Context, _ queue.SettingsRequest) (answer queue.SettingsAnswer, err error) {
 	stores, err := d.answers.stores.get(ctx, d.q.Stores)
 	if err != nil {

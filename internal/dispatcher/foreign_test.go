@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// A host may write what it likes into a failed event. It once had a dispatcher ack the job of somebody else.
+// A host may write anything into a failed event, also the lease of another job: a dispatcher must not ack that job.
 func TestAFailedEventWithTheLeaseOfAnotherJobActsOnNeither(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

@@ -25,7 +25,7 @@ func (s *script) next(below int) int {
 	return b % below
 }
 
-// number is one that may be, or one that cannot.
+// number is a possible number, or an impossible one.
 func (s *script) number() int64 {
 	return []int64{0, 1, 2, 3, -1, -9, 1 << 16, 1 << 40, -1 << 62, 1<<63 - 1}[s.next(10)]
 }
@@ -87,8 +87,8 @@ func (s *script) key(t *testing.T) string {
 	return fmt.Sprintf("5.acme.%s.%d", hash, s.next(5))
 }
 
-// FuzzWhateverIsHeardTheBrainGoesOn tells a dispatcher changes of all buckets, states and events in any order, and then
-// wants two things of it: that a job on a host that is well runs, and once only.
+// FuzzWhateverIsHeardTheBrainGoesOn gives a dispatcher changes of all buckets, states and events in any order. After them a job for
+// a healthy host must run, and run only once.
 func FuzzWhateverIsHeardTheBrainGoesOn(f *testing.F) {
 	f.Add([]byte{})
 	for n := range 40 {
@@ -128,7 +128,7 @@ func FuzzWhateverIsHeardTheBrainGoesOn(f *testing.F) {
 	})
 }
 
-// play tells what the script says.
+// play gives the dispatcher what the script has.
 func play(t *testing.T, s *scene, script *script) {
 	t.Helper()
 	buckets := []string{

@@ -48,7 +48,7 @@ func (g *grants) remove(host string) {
 
 func (g *grants) keys() []string { return slices.Collect(maps.Keys(g.byHost)) }
 
-// most is how many slots of a host count, whatever it claims.
+// most is how many slots of a host count at most, however many it claims.
 func (g *grants) most(host string) int {
 	if slots := g.byHost[host].Slots; slots > 0 {
 		return slots
@@ -56,7 +56,7 @@ func (g *grants) most(host string) int {
 	return usualSlots
 }
 
-// capped is what a host claims, as far as it counts.
+// capped gives the slots and the prefetch that a host claims, each no more than most.
 func (g *grants) capped(s *queue.HostState) (slots, prefetch int) {
 	most := g.most(s.Host)
 	return min(s.Slots, most), min(s.Prefetch, most)

@@ -52,7 +52,7 @@ func TestAHostOfOtherTenantsIsOfferedNothingAndWhySaysSo(t *testing.T) {
 	})
 }
 
-// What stands in the bucket and is no grant harms that host alone, which is nobody's until it is mended.
+// A value in the bucket that is no grant concerns its host alone: that host gets no jobs until the value is repaired.
 func TestAGrantThatCannotBeReadGivesTheHostToNobody(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -96,7 +96,7 @@ func TestWhatAHostClaimsBeyondItsSlotsDoesNotCount(t *testing.T) {
 	})
 }
 
-// A host that is given to bolt says that it runs acme's jobs, and that acme's jobs have taken it down.
+// A host that is given to bolt reports that it runs acme's jobs, and that acme's jobs have taken it down.
 func TestWhatAHostSaysOfOthersTenantsIsNotHeard(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

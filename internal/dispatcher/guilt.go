@@ -11,13 +11,13 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// tenantHash is a workflow as far as one tenant's jobs of it are concerned.
+// tenantHash stands for one tenant's jobs of one workflow.
 type tenantHash struct {
 	tenant job.Tenant
 	hash   workflow.Hash
 }
 
-// guilt is which workflows take hosts down. What shows it stands in the strikes of the hosts that went down: their
+// guilt holds which workflows take hosts down. The proof is stored in the strikes of the hosts that went down: their
 // suspicions, and from the second host on the verdict. While a loss is being settled no further job of that tenant's
 // workflow runs anywhere: it could take the next host down meanwhile.
 type guilt struct {
@@ -30,7 +30,7 @@ type guilt struct {
 	unsettled  map[tenantHash]job.ID // the job of the last loss
 }
 
-// tenantProofs is what shows of tenants that their jobs of a workflow take hosts down: texts, by the host whose strikes have them.
+// tenantProofs are the proofs, by tenant, that jobs of a workflow take hosts down: texts, by the host whose strikes have them.
 type tenantProofs map[job.Tenant]map[string]string
 
 func newGuilt(p guilt) *guilt {
@@ -79,7 +79,7 @@ func (p *guilt) putStrikes(at pair, s *route.Strikes) {
 	}
 }
 
-// prove takes in what shows that a tenant's jobs of a workflow take hosts down.
+// prove takes in a proof that a tenant's jobs of a workflow take hosts down.
 func (p *guilt) prove(which tenantHash, host, text string) {
 	tenants := p.proofs[which.hash]
 	if tenants == nil {
@@ -93,7 +93,7 @@ func (p *guilt) prove(which tenantHash, host, text string) {
 	p.withhold(which)
 }
 
-// forget takes in that nothing shows it any more.
+// forget takes in that there is no proof of it any more.
 func (p *guilt) forget(which tenantHash) {
 	if delete(p.proofs[which.hash], which.tenant); len(p.proofs[which.hash]) == 0 {
 		delete(p.proofs, which.hash)
@@ -109,7 +109,7 @@ func (p *guilt) withhold(which tenantHash) {
 	p.changes.all()
 }
 
-// proof gives what shows that a tenant's jobs of a hash take hosts down; empty when nothing does.
+// proof gives a proof that a tenant's jobs of a hash take hosts down; empty when there is none.
 func (p *guilt) proof(which tenantHash) string {
 	for _, text := range p.proofs[which.hash][which.tenant] {
 		return fmt.Sprintf("jobs of this workflow of tenant %s take hosts down and are not run for now (`dispatcher blocks clear --hash %s` lets them): %s",

@@ -28,7 +28,7 @@ func (h *hand) len() int { return len(h.jobs) }
 
 func (h *hand) has(sequence uint64) bool { return h.jobs[sequence] != nil }
 
-// put takes a job in hand whose delivery counts as under way already. It stays until take.
+// put takes a job in hand, where it stays until take. Its delivery must count as under way already.
 func (h *hand) put(o *owned, now time.Time) {
 	o.taken = now
 	h.jobs[o.job.Sequence] = o
@@ -101,7 +101,7 @@ func (h *hand) takeAll() []*owned {
 	return all
 }
 
-// handTicket has no revision, so that a ticket of the watch always takes its place.
+// handTicket is the ticket of a job in hand. It has no revision, so that a ticket from the watch always replaces it.
 func handTicket(o *owned) route.Ticket {
 	w := wantOf(o)
 	return route.Ticket{

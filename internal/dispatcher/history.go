@@ -28,7 +28,7 @@ type jobHistory struct {
 
 	mu     sync.RWMutex // guards all below
 	fold   *history.Fold
-	next   *pass     // that begins after now
+	next   *pass     // the pass that begins next
 	asked  int       // calls that wait for a pass
 	called time.Time // when a call asked last
 	state  queue.EventsState
@@ -62,11 +62,11 @@ type pass struct {
 const (
 	historyPause = 3 * time.Second // after which new events are read without a call
 	historyRetry = 250 * time.Millisecond
-	historyKeen  = 10 * time.Minute       // after a call, in which all is read at once
+	historyKeen  = 10 * time.Minute       // time after a call in which new events are always read
 	historyCalm  = 1000                   // new events in historyPause that are read without a call
 	historyLook  = 50_000                 // places in the order of events that one page may look at
-	historySoon  = 300 * time.Millisecond // that calls wait which can do with the events that are read
-	answerRoom   = time.Second            // of a call's time, for the answer that it could not be done
+	historySoon  = 300 * time.Millisecond // how long a call waits that can also use only the events read so far
+	answerRoom   = time.Second            // part of a call's time that is kept for the answer that it failed
 )
 
 func newJobHistory(q eventsWire, rows int, log *slog.Logger) *jobHistory {
@@ -92,7 +92,7 @@ func (h *jobHistory) loop(ctx context.Context) error {
 			}
 		}
 		if p.err != nil {
-			queue.Pause(ctx, historyRetry) // calls have to wait for it
+			queue.Pause(ctx, historyRetry) // calls wait for the next pass
 			continue
 		}
 		h.rest(ctx)
@@ -108,7 +108,7 @@ func (h *jobHistory) begin() *pass {
 	return p
 }
 
-// rest ends when its time is over, or a call asks.
+// rest waits until its time is over or a call asks.
 func (h *jobHistory) rest(ctx context.Context) {
 	timer := time.NewTimer(historyPause)
 	defer timer.Stop()
@@ -144,8 +144,8 @@ func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventRead
 	return reader, h.readOn(ctx, reader, state.Last)
 }
 
-// readOn reads up to a sequence. While no call waits for it the dispatcher's work goes first: it takes its time, and stops
-// after a while to see how much there is to do.
+// readOn reads up to a sequence. While no call waits for it the dispatcher's other work goes first: it reads slowly, and stops
+// after a while to see how much is left to read.
 func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64) error {
 	for begun := time.Now(); ; {
 		before := time.Now()
@@ -204,7 +204,7 @@ func (h *jobHistory) wanted(now time.Time) (waited, keen bool) {
 	return h.asked > 0, !h.called.IsZero() && now.Sub(h.called) < historyKeen
 }
 
-// take folds an event in; those of blocks are none of a job's.
+// take folds an event in. Events of blocks concern no job and are left out.
 func (h *jobHistory) take(n jetstream.Note) {
 	if strings.HasPrefix(n.Subject, names.HostEventsPrefix) {
 		h.takeHost(&n)
@@ -267,14 +267,14 @@ func (h *jobHistory) caughtUp(ctx context.Context) error {
 	}
 }
 
-// caughtUpSoon is caughtUp for an answer that is also good without the newest events: it waits a moment only.
+// caughtUpSoon is caughtUp for an answer that is useful without the newest events too: it waits only a moment.
 func (h *jobHistory) caughtUpSoon(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, historySoon+answerRoom)
 	defer cancel()
 	return h.caughtUp(ctx)
 }
 
-// notYet says how far it has come.
+// notYet is the error of a call whose events were not read in time. It says how far reading has come.
 func (h *jobHistory) notYet(over, last error) error {
 	if errors.Is(over, context.Canceled) {
 		return over

@@ -80,8 +80,8 @@ func TestAListOfJobsSaysWhatIsWrongWithTheRequest(t *testing.T) {
 	})
 }
 
-// While the events cannot be read a call waits as long as it may, says then how far the reading is, and the next one after
-// that is answered from where it stopped.
+// While the events cannot be read a call waits as long as it may, and then its error says how far reading has come. The next call
+// is answered once reading has gone on from there.
 func TestAListOfJobsWaitsUntilItsEventsAreRead(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -145,7 +145,7 @@ func TestAListOfJobsBeginsAnewWithAStreamThatWasMadeAgain(t *testing.T) {
 	})
 }
 
-// Until somebody asks, reading what came fast waits; whoever asks gets all of it.
+// Events that come fast are not read until a call asks, and that call gets all of them.
 func TestEventsThatComeFastAreReadWhenSomebodyAsks(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

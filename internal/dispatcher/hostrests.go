@@ -22,11 +22,10 @@ type hostRests struct {
 
 const restLongest = 15 * time.Minute
 
-// doubtsMost is how many doubts are as good as a job that was not begun: a host that was merely frozen, or cut off, has
-// few.
+// doubtsMost is how many doubts count as much as a job that was not begun. A host that was only frozen, or cut off, has few.
 const doubtsMost = 3
 
-// record is what is held against a host.
+// record is what counts against a host.
 type record struct {
 	unbegun int // jobs that it has accepted and not begun, since it last began one
 	doubts  int // leases that ran out, or offers without an answer, since then
@@ -46,8 +45,8 @@ func newHostRests(r hostRests) *hostRests {
 	return &r
 }
 
-// notBegun holds a job against its host, and has the host rest. Jobs that it has taken before the rest are no further
-// offence. Without its word that it has the job that is only a doubt.
+// notBegun counts a job against its host, and has the host rest. While it rests, further jobs that it accepted before do not
+// make the rest longer. When the host has not confirmed that it has the job, the job counts only as a doubt.
 func (r *hostRests) notBegun(host string, accepted bool, now time.Time) {
 	x := r.records[host]
 	if x == nil {
@@ -69,14 +68,14 @@ func (r *hostRests) notBegun(host string, accepted bool, now time.Time) {
 	r.changed(host, now)
 }
 
-// begun forgets what is held against a host that may have jobs and has begun one.
+// begun forgets what counts against a host that may have jobs and has begun one.
 func (r *hostRests) begun(host string, now time.Time) {
 	if x := r.records[host]; x != nil && !now.Before(x.until) {
 		delete(r.records, host)
 	}
 }
 
-// hasRecord reports whether something is held against a host.
+// hasRecord reports whether something counts against a host.
 func (r *hostRests) hasRecord(host string) bool { return r.records[host] != nil }
 
 // of is the record of a host that rests now; nil when it does not.
@@ -87,7 +86,7 @@ func (r *hostRests) of(host string, now time.Time) *record {
 	return nil
 }
 
-// apply has a host that calls itself online count as resting when it does.
+// apply has a host count as resting while it rests, although it reports itself as online.
 func (r *hostRests) apply(s *route.HostState, now time.Time) {
 	if x := r.of(string(s.ID), now); x != nil && s.State == route.Online {
 		s.State, s.Until, s.Why = route.Resting, x.until, x.text()

@@ -11,7 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// hosts is what the agents say of their hosts, as presences and as broadcasts between them. The newest state of each
+// hosts holds what agents report of their hosts, in presences and in broadcasts between them. The newest state of each
 // goes to the fleet, from which hosts are chosen.
 //
 // If another dispatcher is a host's home, a slot that is freed there is used here only after the head start, or at once
@@ -76,7 +76,7 @@ func left(stored, now time.Time, ttl time.Duration) time.Duration {
 	return min(max(ttl-now.Sub(stored), 0), ttl)
 }
 
-// report takes in what an agent says of its host.
+// report takes in what an agent reports of its host.
 func (h *hosts) report(s *queue.HostState, now time.Time) {
 	x := h.known[s.Host]
 	if x == nil {
@@ -122,7 +122,7 @@ func (h *hosts) meet(s *queue.HostState, now time.Time) {
 	h.known[s.Host] = x
 	at, _ := slices.BinarySearch(h.names, s.Host)
 	h.names = slices.Insert(h.names, at, s.Host)
-	h.log.Info("a host is there", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
+	h.log.Info("a host is present", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
 	h.fanOut.met(s.Host, x.home)
 	h.apply(x, s, now)
 }
@@ -141,8 +141,8 @@ func (x *host) endedBefore(s *queue.HostState) bool {
 	return s.Instance == x.state.Instance && (x.ended.instance != s.Instance || x.ended.serial < s.Serial)
 }
 
-// newer reports whether s is a later state of the same host than old: the same agent process counts its states, and
-// another process is newer when it began to report later.
+// newer reports whether s is a later state of the same host than old: an agent process numbers its states, and of two
+// processes the one that began to report later is newer.
 func newer(old, s *queue.HostState) bool {
 	if old.Instance == s.Instance {
 		return s.Serial > old.Serial
@@ -229,7 +229,7 @@ func (h *hosts) restChanged(name string, now time.Time) {
 	}
 }
 
-// rehome finds out anew of which hosts this dispatcher is the home, until pause says no.
+// rehome finds out anew of which hosts this dispatcher is the home, until pause returns false.
 func (h *hosts) rehome(now time.Time, pause func() bool) {
 	for name, x := range h.known {
 		if home := h.peers.isHome(name); home != x.home {
@@ -242,7 +242,7 @@ func (h *hosts) rehome(now time.Time, pause func() bool) {
 	}
 }
 
-// suspend gives a host no jobs whose agent does not answer, or refuses one although it has room, until it reports anew.
+// suspend gives a host no jobs until it reports anew, since its agent does not answer, or refuses a job although it has room.
 func (h *hosts) suspend(name string, now time.Time) {
 	if x := h.known[name]; x != nil {
 		x.state.State, x.state.Reason = queue.Unhealthy, "its agent does not take offers"
@@ -273,8 +273,8 @@ func (h *hosts) forget(name string) bool {
 	return true
 }
 
-// expire drops the hosts whose presence should have ended a second ago, in case the watch has not told that it did. It
-// goes by the local clock, which does not leap when NATS' time is measured anew after the machine has slept.
+// expire drops the hosts whose presence should have ended a second ago, in case the watch has not reported that it did. It
+// goes by the local clock, which does not jump when NATS' time is measured anew after the machine has slept.
 func (h *hosts) expire(local time.Time, pause func() bool) {
 	for name, x := range h.known {
 		if local.After(x.until.Add(time.Second)) {
@@ -325,8 +325,8 @@ func (h *hosts) runsFor(tenant job.Tenant, slot queue.Slot) bool {
 	})
 }
 
-// openIdle opens hosts that have had room for long, until pause says no. Their homes may be dying, starting or stopping, and nothing is
-// to wait for that: the second dispatcher in a host's order may use it after route.LeaveTime, the third after twice that, and so on. In a
+// openIdle opens hosts that have had room for long, until pause returns false. Their homes may be dying, starting or stopping, and no job
+// waits for that: the second dispatcher in a host's order may use it after route.LeaveTime, the third after twice that, and so on. In a
 // large fleet a home that fails is noticed by its relays.
 func (h *hosts) openIdle(now time.Time, pause func() bool) {
 	for name, x := range h.known {

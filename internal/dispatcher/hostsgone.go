@@ -9,7 +9,7 @@ import (
 // announceGone announces a host whose presence has ended.
 func (d *Dispatcher) announceGone(ctx context.Context, host string) {
 	if err := d.q.AnnounceHost(ctx, host, queue.HostOffline, "its presence ended"); err != nil {
-		d.log.Debug("announce host", "host", host, "error", err)
+		d.log.Debug("cannot announce that a host is gone", "host", host, "error", err)
 	}
 }
 

@@ -17,13 +17,13 @@ import (
 //
 // Every dispatcher counts all tenants from what is stored, once a second while pieces come, and adds those that it has let
 // in since. So a tenant exceeds its part at most by what other dispatchers take in between two counts. Counting may take one
-// tenth of the time: of a store with a million files it takes seconds, and is done as seldom.
+// tenth of the time: of a store with a million files it takes seconds, and so a count is used for that much longer.
 
 const (
 	partOfStore = 4                      // which part of the store a tenant may have: one of so many
 	inputsAge   = time.Second            // of a count that is used
-	refusalAge  = 200 * time.Millisecond // of one that pieces are refused by
-	countTimes  = 10                     // how many times as long as it took a count is used at least
+	refusalAge  = 200 * time.Millisecond // of a count by which pieces are refused
+	countTimes  = 10                     // a count is used at least so many times as long as it took
 )
 
 // inputShares says whether a tenant may put more into COMFY_INPUTS.
@@ -46,7 +46,7 @@ type inputShares struct {
 type pendingPiece struct {
 	tenant job.Tenant
 	bytes  int64
-	over   int // the first count that has what became of it; 0 as long as it is under way
+	over   int // number of the first count that includes its outcome; 0 while it is under way
 }
 
 func newInputShares(count func(context.Context) (queue.InputsUse, error), own func(job.Tenant) int64) *inputShares {
@@ -55,8 +55,9 @@ func newInputShares(count func(context.Context) (queue.InputsUse, error), own fu
 	}
 }
 
-// admit lets a piece in, or says why the tenant may put no more. want is what is to come of the file in any case, and bytes
-// what this piece counts for. done must be called when it is stored, or is not.
+// admit lets a piece in, or says why the tenant may put no more. bytes is what the piece is counted with, and want is how much of
+// the file is still to come, this piece included; there must be room for the larger of both. done must be called when the piece
+// was stored, or could not be.
 func (s *inputShares) admit(ctx context.Context, tenant job.Tenant, bytes, want int64) (done func(), err error) {
 	if err := s.look(ctx, inputsAge); err != nil {
 		return nil, err
@@ -113,9 +114,9 @@ func (s *inputShares) refusal(tenant job.Tenant, more int64) error {
 		}
 	}
 	if has == more {
-		tenants++ // it has none yet
+		tenants++ // it has no files yet
 	}
-	equal := whole / int64(tenants+1) // one part stays for who comes next
+	equal := whole / int64(tenants+1) // one part is left for the next tenant
 	switch {
 	case all > whole/50*49:
 		return s.full("object store COMFY_INPUTS is full")
@@ -137,7 +138,7 @@ func (s *inputShares) wait() string {
 	return fmt.Sprintf("files are removed %v after they were put", s.use.Age)
 }
 
-// look sees to it that the count is no older than age, if counting does not take too long for that.
+// look counts anew when the count is older than age, unless counting takes too long for that.
 func (s *inputShares) look(ctx context.Context, age time.Duration) error {
 	if s.isRecent(age) {
 		return nil

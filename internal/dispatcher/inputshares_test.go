@@ -25,7 +25,7 @@ func TestATenantHasItsPartOfTheInputStore(t *testing.T) {
 	type held = map[job.Tenant]int64 // MiB
 	for name, c := range map[string]struct {
 		held   held
-		others int64 // MiB of nobody
+		others int64 // MiB of files that belong to no tenant
 		own    int64 // MiB
 		most   int64 // MiB; 0 is 1000
 		want   int64 // MiB that are to come
@@ -68,8 +68,8 @@ func TestATenantHasItsPartOfTheInputStore(t *testing.T) {
 	}
 }
 
-// What is let in counts at once, what was refused or has failed only until the next count, and who is refused does not
-// have NATS count for each piece.
+// A piece that is let in counts at once, and one that was then not stored counts only until the next count. A tenant that is refused
+// does not cause a count for each piece.
 func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 		}
 		first() // and is not there: it has failed
 		<-time.After(2 * time.Second)
-		third := enter(true) // beside the second, which is still on its way
+		third := enter(true) // while the second is still on its way
 		enter(false)
 		second()
 		third()
@@ -120,8 +120,8 @@ func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 	})
 }
 
-// Two dispatchers let a tenant have no more than it may, of uploads that it never ends as of others; what it is refused
-// leaves nothing, and others put on.
+// Two dispatchers let a tenant have no more than it may, also by uploads that it never ends. A refused upload leaves nothing, and
+// other tenants can still put files.
 func TestFilesOfATenantDoNotFillTheStore(t *testing.T) {
 	t.Parallel()
 	url := filesOn(t)

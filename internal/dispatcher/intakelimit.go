@@ -29,7 +29,7 @@ type tenantWork struct {
 	underWay int
 	read     time.Time // when the bytes let through so far count as read
 	free     time.Time // when the next that is put off comes back
-	pace     pacer     // of what passes while jobs enough wait
+	pace     pacer     // of the jobs that pass while enough jobs wait
 	work     int       // what its deliveries weigh in the window that is counted now
 	seen     time.Time // when the last of them came
 }

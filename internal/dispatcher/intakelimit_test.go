@@ -43,7 +43,7 @@ func TestBesideAnotherATenantHasOnlySoManyDeliveriesUnderWay(t *testing.T) {
 	}
 }
 
-// Who has much to do beside others who have as much does not stand before them.
+// A tenant with many jobs does not hold up others that have as many.
 func TestTenantsThatAllPublishAsMuchAreNotPutOff(t *testing.T) {
 	t.Parallel()
 	g, now := dispatcher.NewTenantLimit(), noon
@@ -64,7 +64,7 @@ func TestTenantsThatAllPublishAsMuchAreNotPutOff(t *testing.T) {
 	}
 }
 
-// As many deliveries are not as much when one tenant's are large.
+// Of two tenants with equally many deliveries, the one with large ones publishes more.
 func TestATenantOfLargeJobsIsNoEqualOfOneWithSmallJobs(t *testing.T) {
 	t.Parallel()
 	g, now := dispatcher.NewTenantLimit(), noon

@@ -13,7 +13,7 @@ import (
 // process has decided about is left alone.
 func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
 	if errors.Is(err, queue.ErrOvertaken) {
-		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
+		d.log.Debug("another process decided about a job first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 		return
 	}
 	d.startLastLease(ctx, o.lease)
@@ -36,13 +36,13 @@ func (d *Dispatcher) startLastLease(ctx context.Context, lease queue.Lease) {
 	})
 }
 
-// giveBack has a delivery come again at once, to any dispatcher.
+// giveBack has a job delivered again at once, to any dispatcher.
 func (d *Dispatcher) giveBack(lease queue.Lease) { d.putOff(lease, 0) }
 
-// putOff has a delivery come again later. One that is lost comes after AckWait.
+// putOff has a job delivered again after a rest, or after AckWait when this request is lost.
 func (d *Dispatcher) putOff(lease queue.Lease, rest time.Duration) {
 	if err := d.q.Park(lease, rest); err != nil {
-		d.log.Debug("give a job back", "error", err)
+		d.log.Debug("cannot give a job back", "error", err)
 	}
 }
 

@@ -22,7 +22,7 @@ import (
 //	answered  the answer of the host's agent frees the slot again, or becomes a promise to begin the job
 //	evidence  when it has failed: what is known of the fleet beside the job's own attempts
 //
-// This happens to a change, which is whatever else is told to the loop, in this order:
+// This happens to a change, which is whatever else is reported to the loop, in this order:
 //
 //	watches.go  the part that it concerns takes it in, and marks in changes what may follow from it
 //	step        jobs whose time is over end; free slots get the best jobs that wait for them; the reasons of the others
@@ -33,7 +33,7 @@ type loop struct {
 	over  chan struct{}               // closed when run has ended
 	walk  func(func(context.Context)) // runs a walk; set by run
 
-	last      time.Time                // what now has given
+	last      time.Time                // the time that now gave last
 	began     time.Time                // when the turn did, by the local clock
 	unsynced  int                      // buckets of which not all is known yet
 	synced    chan struct{}            // closed when there is none
@@ -136,8 +136,8 @@ func (l *loop) ring(now time.Time) {
 	}
 }
 
-// takeMore takes in what has happened meanwhile, so that a burst is matched once, and gives when it took in the last: a
-// job that is due from now on must not meet a now that is older.
+// takeMore takes in what has happened meanwhile, so that a burst is matched once. It gives the time at which it took in the last:
+// the turn must go on with a time that is not before that at which a job has become due.
 func (l *loop) takeMore(now time.Time) time.Time {
 	for range 64 {
 		if time.Since(l.began) >= turnMost/2 {
@@ -201,7 +201,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// setAlarms has the parts look now and then for what no change tells.
+// setAlarms has the parts look regularly for what no change reports.
 func (l *loop) setAlarms() {
 	now := l.now()
 	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
@@ -246,8 +246,8 @@ func (l *loop) untilWork(now time.Time) time.Duration {
 	return max(next.Sub(now), 0)
 }
 
-// now is NATS' time, in which all that happens and is decided is measured. It does not go back when it is found to be a
-// little earlier than was thought.
+// now is NATS' time, in which all that happens and is decided is measured. It never goes back, even when a new
+// measurement finds an earlier time.
 func (l *loop) now() time.Time {
 	l.last = later(l.last, l.d.clock())
 	return l.last

@@ -70,7 +70,7 @@ func (l *loop) won(c claim) {
 	l.tell(func(time.Time) { l.tickets.claimed(c.ticket.Sequence) })
 }
 
-// lost takes in that a ticket was not claimed: then another dispatcher has it, which the watch will tell, or NATS is
+// lost takes in that a ticket was not claimed: then another dispatcher has it, which the watch will report, or NATS is
 // away, and the ticket waits again after a moment.
 func (l *loop) lost(c claim) {
 	l.d.metrics.claims.WithLabelValues("lost").Inc()

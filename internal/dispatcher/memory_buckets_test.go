@@ -79,7 +79,7 @@ func (m *memory) TicketsAfter(_ context.Context, revision uint64, tell func(queu
 	return err
 }
 
-// purgeTickets empties the waiting room without a word, as an operator does with the bucket's stream.
+// purgeTickets empties the waiting room without a report by the watch, as when an operator purges the bucket's stream.
 func (m *memory) purgeTickets() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -106,7 +106,7 @@ func (m *memory) Blocks(_ context.Context, tell func(queue.Change[route.Block]))
 	return nil
 }
 
-// whoActed are the acts that were told, one a line.
+// whoActed are the acts that were stored, one a line.
 func (m *memory) whoActed() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

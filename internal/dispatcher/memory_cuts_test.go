@@ -26,14 +26,14 @@ type noted struct {
 // What a cut may give for an effect. Any other error keeps the effect from happening, like errCut.
 var (
 	errCut       = errors.New("the wire is cut")
-	errDropped   = errors.New("dropped without a word")               // of a publish that nobody confirms: it does not happen, without an error
-	errUnheard   = errors.New("the answer was not heard")             // it happens, and who asked for it gets this error
+	errDropped   = errors.New("dropped without a word")               // of a publish that NATS does not confirm: it does not happen, and there is no error
+	errUnheard   = errors.New("the answer was not heard")             // it happens, and the caller gets this error
 	errDies      = errors.New("the process dies before the effect")   // it does not happen
 	errDiesAfter = errors.New("the process dies behind the effect")   // it happens
 	errDead      = errors.New("the process that asks for it is dead") // it does not happen
 )
 
-// write lets something happen to what is stored, which do does with mu held, unless it is cut.
+// write has do change what is stored, with mu held, unless the effect is cut.
 func (m *memory) write(do func(), format string, args ...any) error {
 	return m.effect(true, m.locked(do), fmt.Sprintf(format, args...))
 }
@@ -51,7 +51,7 @@ func (m *memory) locked(do func()) func() {
 	}
 }
 
-// effect is for both. do is called without mu.
+// effect is what write and read have in common. do is called without mu.
 func (m *memory) effect(write bool, do func(), what string) error {
 	way := m.cutHere(what)
 	switch {
@@ -75,7 +75,7 @@ func (m *memory) effect(write bool, do func(), what string) error {
 	return way
 }
 
-// cutHere gives the error of what is cut. It alone is asked before reads for lists, which are no effects. It may wait.
+// cutHere gives the error of an effect that is cut. Reads for lists, which are no effects, call it too. It may wait.
 func (m *memory) cutHere(what string) error {
 	m.mu.Lock()
 	cuts := []func(string) error{m.cut, m.fault}
@@ -101,7 +101,7 @@ func (m *memory) die() {
 	}
 }
 
-// lightly is a publish that nobody confirms.
+// lightly gives the error of a publish that NATS does not confirm.
 func lightly(err error) error {
 	if errors.Is(err, errDropped) {
 		return nil

@@ -26,9 +26,9 @@ type memory struct {
 	dispatcher.Wire // nil: what no test uses
 	cutting
 	mute, deaf  atomic.Bool  // relays are lost on the way out, or in
-	slotsTold   atomic.Int64 // changes of tenants' slots that its watch has told
+	slotsTold   atomic.Int64 // changes of tenants' slots that its watch has reported
 	relayed     atomic.Int64 // relays that were received
-	ticketsTold atomic.Int64 // changes of tickets that its watch has told
+	ticketsTold atomic.Int64 // changes of tickets that its watch has reported
 	ticketReads atomic.Int64 // times that changes of tickets were read
 	reports     atomic.Int64 // states of hosts that were received from agents and presences
 }
@@ -40,7 +40,7 @@ type server struct {
 	last    uint64           // sequence of the newest job
 	order   [10][]uint64     // sequences of jobs by priority; some may be gone
 	links   map[string][]int // places in events, by tenant and job
-	made    time.Time        // when the stream of events was
+	made    time.Time        // when the stream of events was made
 	events  []queue.Link     // the one at i has the chain sequence i+1; of a job that was removed it has no kind
 	buckets map[string]*bucket
 	agents  map[string]func(*queue.Offer) (queue.Reply, error)
@@ -96,7 +96,7 @@ func newMemory() *memory {
 // connect makes another connection.
 func (m *memory) connect() *memory { return &memory{server: m.server} }
 
-// stir wakes who waits for jobs. mu is held.
+// stir wakes all that wait for jobs. mu is held.
 func (m *memory) stir() {
 	close(m.stirred)
 	m.stirred = make(chan struct{})

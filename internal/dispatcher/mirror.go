@@ -8,15 +8,15 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// mirror keeps up with a bucket through its watch. After a Reset the watch tells every key that stands, and then Synced:
-// a key that was not told in between is gone, since a watcher that was cut off for a while may have missed its end.
+// mirror keeps up with a bucket through its watch. After a Reset the watch reports every key that stands, and then Synced:
+// a key that was not reported in between is gone. A watcher that was cut off for a while may have missed its end.
 //
 // Where the values are kept is up to put and gone; the mirror itself keeps none.
 type mirror[V any] struct {
 	put     func(c queue.Change[V], now time.Time)
 	gone    func(key string, now time.Time)
 	invalid func(key string, now time.Time)          // what follows from a value that is not valid; nil: the key counts as gone
-	keys    func(pause func() bool) iter.Seq[string] // all that put has taken in and gone has not, while these are changed; a part when pause says no
+	keys    func(pause func() bool) iter.Seq[string] // all keys that put has taken in and gone has not, while they may change; a part when pause returns false
 	beside  func(work func(pause func() bool))       // does what may take long; nil: it is done at once
 	fresh   func(c *queue.Change[V]) bool            // false: something newer of the key was taken in by takeIn; nil: that is not used
 
@@ -34,7 +34,7 @@ func (m *mirror[V]) change(c queue.Change[V], now time.Time) (synced bool) {
 	return m.takeIn(c, now)
 }
 
-// takeIn is change for what somebody else than the watch has told.
+// takeIn is change for a change that did not come from the watch.
 func (m *mirror[V]) takeIn(c queue.Change[V], now time.Time) (synced bool) {
 	switch c.Phase {
 	case queue.Reset:
@@ -69,8 +69,8 @@ func (m *mirror[V]) see(key string) {
 	}
 }
 
-// dropUnseen takes in that keys are gone. Until all are, what is put meanwhile counts as seen; another Reset gives it up, since from
-// then on seen is about what follows that.
+// dropUnseen takes in that keys are gone. Until all are, what is put meanwhile counts as seen. Another Reset ends this, since from
+// then on seen has the keys after that Reset.
 func (m *mirror[V]) dropUnseen(now time.Time) {
 	if m.seen == nil {
 		return

@@ -10,14 +10,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// The limits beyond which somebody should look at a thing. The alerts of deploy/alerts.yaml have the same.
+// The limits beyond which an operator should look at something. The alerts of deploy/alerts.yaml have the same limits.
 const (
 	waitLong     = 10 * time.Minute
 	deadWindow   = 15 * time.Minute
-	deadShare    = 0.05 // of the jobs that ended in deadWindow
-	deadLeast    = 5    // so many at least
+	deadShare    = 0.05 // share of dead jobs among those that ended in deadWindow
+	deadLeast    = 5    // dead jobs up to which the share does not count
 	storeFull    = 0.8
-	starvedShare = 0.5 // of the share that is due
+	starvedShare = 0.5 // part of its due share below which a tenant that waits counts as starved
 )
 
 // needs lists what a person should look at, the most urgent first.

@@ -15,7 +15,7 @@ import (
 // Hosts that have gone are known from their events, by all dispatchers and across restarts of them.
 
 const (
-	offlineKept = 24 * time.Hour // for which a host that has gone is told of
+	offlineKept = 24 * time.Hour // how long a host that has gone is listed
 	offlineMost = 10_000         // hosts that have gone
 )
 

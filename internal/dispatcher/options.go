@@ -31,7 +31,7 @@ func (l *loop) setLacks(o *owned) {
 // of them may be asked, and refuses, which costs the job nothing.
 const lacksMost = 256
 
-// avoided are the hosts that had better not run the job: that failed it, or lack an option of it.
+// avoided are the hosts that run the job only when no other can: they failed it, or lack an option of it.
 func (o *owned) avoided() []string {
 	if len(o.lacks) == 0 {
 		return o.avoid
@@ -45,7 +45,7 @@ func (o *owned) avoided() []string {
 	return all
 }
 
-// addLacks says of avoided hosts what they lack, when it is that for which they are avoided.
+// addLacks adds to the verdicts of avoided hosts what they lack, if they are avoided for that.
 func (l *loop) addLacks(o *owned, verdicts []route.HostVerdict) {
 	for i := range verdicts {
 		v := &verdicts[i]

@@ -24,7 +24,7 @@ type owned struct {
 	avoidUntil  time.Time // before it they are not used even when no other host may
 	notBefore   time.Time
 	fault       string   // why it cannot run anywhere; empty: it can
-	unfit       []string // hosts whose agent would not have it on this walk
+	unfit       []string // hosts whose agents did not accept it on this walk
 	anySlot     bool     // a host refused it that was believed to have a free slot; it is not offered for free slots only again
 	lacks       []string // hosts that lack an option of it
 	optionsRead bool

@@ -64,7 +64,7 @@ func TestHostsAreListedWithHowBusyTheyWere(t *testing.T) {
 	})
 }
 
-// An empty list is not stored, and reads as none.
+// An empty list is not stored, and is read as no list.
 func TestARuleWithAnEmptyListIsAnsweredAtOnce(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

@@ -125,7 +125,7 @@ func TestReasonsLettersAndChainsArePagesToo(t *testing.T) {
 		s.pass(time.Second)
 		var hosts []string
 		pages := 0
-		for r := (jetstream.WhyRequest{Tenant: "acme", Job: "one"}); ; pages++ { // an operator gets the hosts' own words
+		for r := (jetstream.WhyRequest{Tenant: "acme", Job: "one"}); ; pages++ { // an operator gets the texts that hosts report
 			a := operator[jetstream.WhyAnswer](s, "why", r)
 			for i := range a.Hosts {
 				hosts = append(hosts, string(a.Hosts[i].Host))
@@ -161,4 +161,4 @@ func TestReasonsLettersAndChainsArePagesToo(t *testing.T) {
 	})
 }
 
-// A watch that begins anew tells everything again, and what it does not tell is gone.
+// A watch that begins anew reports everything again, and what it does not report is gone.

@@ -42,7 +42,7 @@ func (p *peers) remove(name string) {
 	p.names = slices.Sorted(maps.Keys(p.live))
 }
 
-// expired are those whose presence should have ended a second ago. It goes by the local clock, which does not leap when
+// expired are those whose presence should have ended a second ago. It goes by the local clock, which does not jump when
 // NATS' time is measured anew after the machine has slept.
 func (p *peers) expired(local time.Time) []string {
 	var names []string
@@ -64,7 +64,7 @@ func (p *peers) isHome(name string) bool {
 	return home == "" || home == p.name
 }
 
-// isTicketHome reports whether this dispatcher looks after the reasons and times of a waiting job.
+// isTicketHome reports whether this dispatcher is the one that reviews why a job waits, and whether the job is still stored.
 func (p *peers) isTicketHome(t *route.Ticket) bool { return p.isHome(string(t.Job)) }
 
 // rank is how many other dispatchers are to claim the ticket of a job before this one.

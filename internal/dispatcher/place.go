@@ -14,7 +14,7 @@ import (
 // spot is what the loop says of a job: a host with a slot that is kept for it, or why it waits and where.
 type spot struct {
 	host     string
-	quiet    time.Duration // how long the slot may be kept from the other dispatchers
+	quiet    time.Duration // how long the agent may wait before it tells the other dispatchers that the slot was taken
 	free     bool          // the slot is believed to be free, though others may have taken it
 	end      *ending       // why it must not run at all
 	position int           // in the waiting room, when it has to wait
@@ -85,7 +85,7 @@ func (l *loop) choose(w route.Want, now time.Time) (route.HostID, bool) {
 	return host, ok
 }
 
-// occupy keeps a slot of a host for a job, until release or the host's own word.
+// occupy keeps a slot of a host for a job, until release or until the host reports the job.
 func (l *loop) occupy(host route.HostID, w *route.Want, id route.JobID, now time.Time) {
 	l.fleet.Occupy(host, runOf(w, id, now))
 	l.pressure.placed(now)
@@ -97,8 +97,8 @@ func (l *loop) spotOn(host route.HostID, tenant route.Tenant) spot {
 	}
 }
 
-// quiet is how long the agent of a host may keep it from the other dispatchers that a slot was taken: as long as they
-// leave a freed slot to its home, which is here, they have no use for it.
+// quiet is how long the agent of a host may wait before it tells the other dispatchers that a slot was taken. For a while they
+// leave a freed slot to its home, which is here, and do not need to know.
 func (l *loop) quiet(host string) time.Duration {
 	if !l.hosts.isHome(host) {
 		return 0

@@ -80,14 +80,14 @@ func (p *promises) unanswered(o *owned, host string, now time.Time) {
 }
 
 func (p *promises) note(o *owned, host string, answered bool, due time.Time) {
-	key := idKey{job.Tenant(strings.Clone(string(o.job.Tenant))), job.ID(strings.Clone(string(o.job.ID)))} // without the message that they came in
+	key := idKey{job.Tenant(strings.Clone(string(o.job.Tenant))), job.ID(strings.Clone(string(o.job.ID)))} // copies, which do not keep the whole message in memory
 	p.open[key] = promise{
 		host: host, answered: answered, sequence: o.job.Sequence, priority: o.job.Priority, hash: o.job.Graph.Hash(),
 		lease: queue.Lease(strings.Clone(string(o.lease))), last: o.last, due: due,
 	}
 }
 
-// over takes a host's word that a job is over, unless something is held against that host.
+// over takes in a host's report that a job is over. The report is ignored when something counts against that host.
 func (p *promises) over(host string, e *queue.EndedJob) {
 	if p.rests.hasRecord(host) {
 		return
@@ -98,7 +98,7 @@ func (p *promises) over(host string, e *queue.EndedJob) {
 		return
 	}
 	delete(p.early, p.ring[p.next])
-	key.id = job.ID(strings.Clone(string(key.id))) // without the message that it came in
+	key.id = job.ID(strings.Clone(string(key.id))) // a copy, which does not keep the whole message in memory
 	p.ring[p.next], p.early[key] = key, host
 	p.next = (p.next + 1) % earlyMost
 }

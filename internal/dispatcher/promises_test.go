@@ -60,7 +60,7 @@ func (s *scene) completes(host string) func(*queue.Offer) (queue.Reply, error) {
 	}
 }
 
-// It once kept 10 of 10 jobs for as long as it liked.
+// Without this rule such a host would keep every job that it is given.
 func TestAHostThatBeginsNothingKeepsNoJob(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -163,7 +163,8 @@ func TestAJobThatItsHostHasAckedAndNotBegunEnds(t *testing.T) {
 	})
 }
 
-// Two offers without an answer are a machine that was frozen; who does not answer and keeps the lease has the job.
+// Two offers without an answer may come from a machine that was frozen. An agent that does not answer and extends the lease has the
+// job.
 func TestAnOfferWithoutAnAnswerIsVoidToo(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -198,7 +199,7 @@ func TestAHostThatHasBegunItsJobsDoesNotRest(t *testing.T) {
 	})
 }
 
-// Nobody can begin a job while NATS is away, so the time for that begins anew when it is back.
+// No agent can begin a job while NATS is away, so the time for that begins anew when NATS is back.
 func TestAHostHasTimeToBeginAJobAfterNATSWasAway(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

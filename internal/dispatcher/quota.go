@@ -59,10 +59,10 @@ type quotas struct {
 type account struct {
 	turn     chan struct{} // holds one: the walk that counts and takes in near the quota
 	held     history.Held
-	counted  time.Time   // when it was tried last
-	failed   bool        // that did not succeed: held is of an earlier time, and some of since have ended; no job waits for the next
+	counted  time.Time   // when a count was last tried
+	failed   bool        // that count failed: held is of an earlier time, and some of since may have ended; no job waits for the next count
 	atMost   bool        // held is what all tenants have together
-	counting bool        // beside the jobs
+	counting bool        // a count is under way that no job waits for
 	since    []*admitted // jobs that are not in held
 	bytes    int64       // of those
 }
@@ -94,7 +94,7 @@ func newQuotas() *quotas {
 	return &quotas{own: map[job.Tenant]queue.TenantSettings{}, accounts: map[job.Tenant]*account{}}
 }
 
-// put has a tenant's settings hold.
+// put applies a tenant's settings.
 func (q *quotas) put(tenant job.Tenant, s queue.TenantSettings) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -112,7 +112,7 @@ func (s *scene) body(sequence uint64) []byte {
 	return s.jobs[sequence].message.Body
 }
 
-// While the events cannot be read nobody knows which jobs have ended: none is refused for that, and none waits for long.
+// While the events cannot be read it is not known which jobs have ended: no job is refused for that, and none waits for long.
 func TestNoJobIsRefusedForAQuotaThatCannotBeCounted(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -133,7 +133,7 @@ func TestNoJobIsRefusedForAQuotaThatCannotBeCounted(t *testing.T) {
 			return nil
 		}
 		s.mu.Unlock()
-		for i := range 30 { // those before have ended, which is not to be seen
+		for i := range 30 { // the jobs before have ended, but their events cannot be read
 			s.submit(job.ID(fmt.Sprint("b", i)))
 		}
 		s.pass(5 * time.Second)

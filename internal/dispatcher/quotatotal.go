@@ -20,7 +20,7 @@ type total struct {
 
 const totalAge = countAge / 2
 
-// get gives it, and a time from which on jobs may not be in it.
+// get gives the total, and a time: jobs that were stored after it may be missing from the total.
 func (t *total) get(ctx context.Context) (history.Held, time.Time, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

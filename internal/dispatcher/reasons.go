@@ -18,8 +18,8 @@ const (
 	reviewPlaces = 8                      // between two looks at the clock
 )
 
-// reasons says why jobs wait: in their chains, each time that the reason is another one. It ends the jobs that no host
-// can ever run.
+// reasons writes into the chains of jobs why they wait, each time that the reason changes. It ends the jobs that no host can
+// ever run.
 //
 // When something has changed it reviews all tickets whose home is this dispatcher, so that nothing is written twice. A
 // long room is reviewed slice by slice: a job for an idle host must not wait until all the others were looked at.
@@ -87,7 +87,7 @@ func (r *reasons) look(now time.Time) {
 		r.changes.reasons = false
 	}
 	started := time.Now()
-	holds := map[holdKey]route.Hold{} // of one slice: they hold as long as nothing happens
+	holds := map[holdKey]route.Hold{} // kept for one slice, during which nothing changes
 	for r.review.at >= 0 && time.Since(started) < reviewSlice {
 		r.review.at = r.room.Some(r.review.at, reviewPlaces, func(t *route.Ticket, like route.Alike) {
 			if !r.skip(t) && !r.guilty(t) {
@@ -213,7 +213,7 @@ func (r *reasons) written(sequence uint64, why route.HoldReason, since time.Time
 func (d *Dispatcher) writeReason(ctx context.Context, t *route.Ticket, hold *route.Hold) {
 	since, err := d.waitingSince(ctx, t, hold)
 	if err != nil {
-		d.log.Debug("write why a job waits", "job", t.Job, "error", err)
+		d.log.Debug("cannot write why a job waits", "job", t.Job, "error", err)
 	}
 	d.loop.tell(func(time.Time) { d.loop.reasons.written(t.Sequence, hold.Reason, since, err) })
 }
@@ -251,8 +251,8 @@ func (d *Dispatcher) waitingSince(ctx context.Context, t *route.Ticket, hold *ro
 
 const hostTextsMost = 200 // an event names no more hosts than that
 
-// hostTexts says for each host why it does not run a job that waits. It is asked when that is written: what is said of
-// many hosts would keep the loop for long each time that it finds out why a job waits.
+// hostTexts says for each host why it does not run a job that waits. It is called only when the reason is written: with many
+// hosts, the loop would take long if it did this each time that it finds out why a job waits.
 func (l *loop) hostTexts(w route.Want, why route.HoldReason) (texts map[string]string) {
 	if why == route.OverCap || why == route.NotDue && !w.NotBefore.IsZero() {
 		return nil

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// reasonScene reviews tickets of workflows that nobody can run: a host is online, and its capability has nothing.
+// reasonScene reviews tickets of workflows that no host can run: a host is online, and its capability has nothing.
 type reasonScene struct {
 	*reasons
 	written, ended []string

@@ -72,7 +72,7 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 	}
 }
 
-// owns is a job that has just been delivered.
+// owns gives the job of a delivery as one that this dispatcher owns.
 func (d *Dispatcher) owns(delivery *queue.Delivery, j *job.Job) *owned {
 	return &owned{
 		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
@@ -82,7 +82,7 @@ func (d *Dispatcher) owns(delivery *queue.Delivery, j *job.Job) *owned {
 
 // begin has a job placed and walked when the earlier deliveries of its id have been walked.
 func (d *Dispatcher) begin(ctx context.Context, o *owned) {
-	o.job.Graph.Hash() // once for all, and not in the loop
+	o.job.Graph.Hash() // computed here, so that the loop need not
 	d.ids.Enter(o.key(), &o.turn)
 	if o.turn.Before == nil {
 		d.loop.tell(func(now time.Time) {
@@ -127,7 +127,7 @@ func (d *Dispatcher) refuseSoon(ctx context.Context, delivery queue.Delivery, in
 
 // refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
 // may be repeated. The chain is that of the id which the publisher follows. When another job has that id, it is not touched:
-// the message ends under an id of the system's own making.
+// the message ends under an id that the dispatcher makes.
 func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
 	id, err := d.endRefused(ctx, &delivery.Message, delivery.PublishedID(), invalid)
 	if errors.Is(err, queue.ErrOvertaken) && id != delivery.OwnID() {

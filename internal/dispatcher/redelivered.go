@@ -15,7 +15,7 @@ import (
 // the number of deliveries does not.
 func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
 	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
-	if err == nil && !found && link.ChainSequence != 0 { // nothing is stored there but what is no event of the job
+	if err == nil && !found && link.ChainSequence != 0 { // what is stored there is not an event of this job
 		d.beginChain(ctx, o, d.loop.place(o), link.ChainSequence)
 		return
 	}
@@ -119,7 +119,7 @@ func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *queue.Ticket
 	}
 }
 
-// renewChain keeps the chain of a job that waits for very long from running out of the events' horizon.
+// renewChain appends an event to the chain of a job that waits for very long, before all of its events are too old to be kept.
 func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *queue.Link) {
 	if d.clock().Sub(link.Time) < d.q.EventsAge()/2 {
 		return
@@ -128,7 +128,7 @@ func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *queue.Link)
 	e.Sequence, e.Reason = o.job.Sequence, o.reason
 	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
 	if err != nil {
-		d.log.Debug("renew chain", "job", o.job.ID, "error", err)
+		d.log.Debug("cannot renew the chain of a waiting job", "job", o.job.ID, "error", err)
 		return
 	}
 	o.last = last

@@ -63,7 +63,7 @@ func (r *relays) want(wanted bool, hosts func() []string, now time.Time) {
 	}
 }
 
-// jobEnded takes in that a host that is relayed here has a job off its GPU.
+// jobEnded takes in that a job has left the GPU of a host that is relayed here.
 func (r *relays) jobEnded(s *queue.HostState) {
 	if r.wanted {
 		r.ended = append(r.ended, s.Abridged())
@@ -176,7 +176,7 @@ func (h *hosts) relayed(s *queue.HostState, now time.Time) {
 	}
 }
 
-// relayedGone forgets a host that is gone according to the dispatcher that it is home to, which announces it.
+// relayedGone forgets a host that is gone according to its home, which announces that.
 func (h *hosts) relayedGone(name string) {
 	if x := h.known[name]; x != nil && !x.home && h.fanOut.isShared() {
 		h.forget(name)
@@ -271,7 +271,7 @@ func (l *loop) readPresences(hosts []string) {
 				return nil
 			})
 		}
-		_ = g.Wait() // its functions return none
+		_ = g.Wait() // these functions return no errors
 	})
 }
 

@@ -40,7 +40,7 @@ type removedJobs struct {
 	left    int // places to go
 	sample  int // tickets that may be read although their lane is whole
 	short   map[job.Lane]bool
-	since   uint64 // tickets of an older revision are gone, though the watch has not told it
+	since   uint64 // tickets of an older revision are gone, although the watch has not reported it
 }
 
 // begin begins a look, unless one is under way.
@@ -137,7 +137,7 @@ func (d *Dispatcher) countRemoved(ctx context.Context) {
 	log, unknown := d.q.TicketLog(ctx)
 	err = errors.Join(err, unknown)
 	if err != nil {
-		d.log.Debug("count the jobs of the lanes", "error", err)
+		d.log.Debug("cannot count the jobs of the lanes", "error", err)
 	}
 	d.loop.tell(func(now time.Time) {
 		if err != nil {
@@ -157,13 +157,13 @@ func (d *Dispatcher) lookAtTickets(ctx context.Context, list []route.Ticket, sin
 		reading.Go(func() error { return d.lookAtTicket(ctx, &t, since) })
 	}
 	if err := reading.Wait(); err != nil {
-		d.log.Debug("look whether waiting jobs are stored", "error", err)
+		d.log.Debug("cannot look whether waiting jobs are stored", "error", err)
 	}
 	d.loop.tell(func(time.Time) { d.loop.removed.goOn() })
 }
 
-// lookAtTicket ends the job of a ticket when it is not stored any more. A job that is, and whose ticket is gone, comes
-// back when its rest is over.
+// lookAtTicket ends the job of a ticket when the job is not stored any more. When the job is stored and the ticket is gone, the
+// job is delivered again when its rest is over.
 func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since uint64) error {
 	_, err := d.stored(ctx, t.Sequence, job.Tenant(t.Tenant), job.ID(t.Job))
 	switch {
@@ -182,7 +182,7 @@ func (d *Dispatcher) endReplaced(ctx context.Context, old *route.Ticket) {
 	}
 }
 
-// continueChain continues the chain of a job whose former publish is not stored any more with this one.
+// continueChain goes on with the chain of a job whose earlier publish is not stored any more: from now on it is this one's.
 func (d *Dispatcher) continueChain(ctx context.Context, o *owned, last *queue.Link) error {
 	if !waits(last.EventKind) {
 		return nil

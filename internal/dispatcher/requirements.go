@@ -68,7 +68,7 @@ func (r *requirements) forget(hash workflow.Hash, sequence uint64) {
 	}
 }
 
-// each visits the tickets that are kept, until visit says no.
+// each visits the tickets that are kept, until visit returns false.
 func (r *requirements) each(visit func(*route.Ticket) bool) {
 	for _, tickets := range r.waiting {
 		for _, t := range tickets {
@@ -127,7 +127,7 @@ func (r *requirements) learnt(hash workflow.Hash, sequence uint64, needs workflo
 	}
 }
 
-// move lets the tickets wait whose workflows are known by now. There may be very many of one workflow.
+// move brings tickets to the waiting room whose workflows are known by now. There may be very many of one workflow.
 func (r *requirements) move(pause func() bool) {
 	for ; len(r.toMove) > 0; r.toMove = r.toMove[1:] {
 		hash := r.toMove[0]

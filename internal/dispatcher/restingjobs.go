@@ -10,7 +10,7 @@ import (
 )
 
 // restingJob is a job that rests in the stream without a ticket, since its tenant has as many as it may. It is no ticket, since no
-// host is chosen for it and nobody can claim it: it has only what is needed to call it back.
+// host is chosen for it and it cannot be claimed: it has only what is needed to call it back.
 type restingJob struct {
 	lane     job.Lane
 	id       job.ID
@@ -20,8 +20,8 @@ type restingJob struct {
 	until    time.Time // NATS delivers it again then, to any dispatcher
 }
 
-// resting are the jobs that this dispatcher lets rest, so that it can call them back when there is room. It is no more
-// than a help: one that is forgotten is delivered again when its rest is over.
+// resting are the jobs that this dispatcher lets rest, so that it can call them back when there is room. No job
+// depends on it: one that is forgotten is delivered again when its rest is over.
 type resting struct {
 	lanes      map[job.Lane][]*restingJob // those that are due, by sequence; the others come back when they are
 	bySequence map[uint64]*restingJob
@@ -115,7 +115,7 @@ func (r *resting) forgetGone(stored map[job.Lane]uint64) {
 		if stored[lane] > 0 {
 			continue
 		}
-		delete(r.lanes, lane) // at once: one after the other takes long
+		delete(r.lanes, lane) // the whole list at once: to remove one after the other takes long
 		for _, x := range list {
 			x.due = false
 			r.remove(x.sequence)

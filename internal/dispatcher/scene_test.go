@@ -188,7 +188,7 @@ func silent(*queue.Offer) (queue.Reply, error) {
 	return queue.Reply{}, queue.ErrNoAnswer
 }
 
-// goOn appends an event to the end of a chain as somebody else does.
+// goOn appends an event to the end of a chain, as another process does.
 func (s *scene) goOn(id job.ID, kind job.EventKind, edit ...func(*job.Event)) uint64 {
 	s.t.Helper()
 	s.mu.Lock()

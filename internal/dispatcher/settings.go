@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// settings are what operators have set, as the watch of its bucket tells it. Calls are answered from them, so that none
+// settings are what operators have set, as the watch of its bucket reports it. Calls are answered from them, so that none
 // has to read the bucket or wait for the loop.
 type settings[V any] struct {
 	mu      sync.Mutex // guards all below
@@ -40,7 +40,7 @@ func (s *settings[V]) change(c queue.Change[V]) {
 	s.changed = make(chan struct{})
 }
 
-// some gives what is under one key, or without it under all that stand behind another, sorted, and the first so many.
+// some gives the value of one key, or, without a key, the values of the first so many keys behind another, sorted.
 func (s *settings[V]) some(key, after string, most int) ([]string, map[string]V) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,7 @@ func (s *settings[V]) some(key, after string, most int) ([]string, map[string]V)
 	return keys, values
 }
 
-// awaitTime is how long a call waits for the watch to tell what the call has written. When it takes longer, the next
+// awaitTime is how long a call waits for the watch to report what the call has written. When it takes longer, the next
 // question may still be answered with the old value.
 const awaitTime = 2 * time.Second
 

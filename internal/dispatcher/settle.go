@@ -17,8 +17,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// settle decides what becomes of a job after a failed attempt, and does it. Many are settled side by side: those of one job
-// one after the other, in their order, since Queue.SettleFailed calls it so. Jobs share nothing but the strikes and the block of a
+// settle decides what becomes of a job after a failed attempt, and does it. Many failures are settled side by side, but those of one
+// job one after the other, in their order: Queue.SettleFailed calls it so. Jobs share nothing but the strikes and the block of a
 // pair, which are written by compare-and-set, whoever comes first.
 //
 // Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of
@@ -125,7 +125,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, a
 	return decision, nil
 }
 
-// refusalsOf are the words of the hosts that would not have a job.
+// refusalsOf gives the messages with which hosts refused a job, by host.
 func refusalsOf(attempts []failure.Attempt) map[string]string {
 	var words map[string]string
 	for _, a := range attempts {
@@ -248,11 +248,11 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 	}
 	next := indexOf(chain, o.last) + 1
 	if next == len(chain) {
-		return nil // a copy of the stream that is behind has answered: the lease decides
+		return nil // the answer came from a copy of the stream that lags behind: the lease decides
 	}
 	if letter != 0 && chain[next].EventKind != job.Dead {
 		if err := d.q.Purge(ctx, &queue.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
-			d.log.Debug("take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
+			d.log.Debug("cannot take a dead letter back", "job", o.job.ID, "error", err) // it may have been taken back before a crash
 		}
 	}
 	if chain[len(chain)-1].EventKind.Terminal() {

@@ -84,7 +84,7 @@ func TestAJobThatWasCancelledBesideItsFailureStaysCancelled(t *testing.T) {
 	})
 }
 
-// TestAHostThatSaysThatEachAttemptIsTheFirstGetsNoMore has two hosts say so: the chain counts.
+// TestAHostThatSaysThatEachAttemptIsTheFirstGetsNoMore has two hosts report a first attempt each time: what the chain says counts.
 func TestAHostThatSaysThatEachAttemptIsTheFirstGetsNoMore(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

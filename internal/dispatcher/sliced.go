@@ -8,7 +8,7 @@ import (
 )
 
 // What looks at very much is done in slices: a part in each of many turns of the loop, so that none takes long. It is
-// written as a plain function that calls pause wherever others may have their turn, and ends when pause says no. Whatever
+// written as a plain function that calls pause wherever others may have their turn, and ends when pause returns false. Whatever
 // it goes through may have changed when it goes on.
 
 const (

@@ -48,7 +48,7 @@ func (s *tenantSlots) wereRead(tenant route.Tenant, taken []queue.Slot, err erro
 	}
 }
 
-// readOld has the slots read that were not for some time, until pause says no.
+// readOld has the slots read that were not for some time, until pause returns false.
 func (s *tenantSlots) readOld(now time.Time, pause func() bool) {
 	if !s.reads.needed() {
 		clear(s.reads.at)

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// positionOf tells a waiting job's place and when it may start.
+// positionOf gives a waiting job's place and when it may start.
 func (d *Dispatcher) positionOf(ctx context.Context, tenant job.Tenant, id job.ID) (position, of int, eta *time.Time, err error) {
 	l := d.loop
 	err = d.answer(ctx, func(now time.Time) {
@@ -95,11 +95,11 @@ func (d *Dispatcher) newest(chain []queue.Link) ([]jetstream.EventRow, error) {
 	return rows, nil
 }
 
-// view is for whom an answer is.
+// view says for whom an answer is: for operators, or for a tenant.
 type view bool
 
 const (
-	ofTenant   view = false // texts of other tenants' failures, and of what ails hosts because of them, are left out
+	ofTenant   view = false // texts of other tenants' failures, and of why hosts are out because of them, are left out
 	ofOperator view = true
 )
 
@@ -214,7 +214,7 @@ func stateText(e *job.Event) string {
 	return "it is " + string(e.EventKind)
 }
 
-// whyHosts is for whom, and of which hosts it is said why a job waits: of the first behind one.
+// whyHosts says for whom it is answered why a job waits, and for which hosts: the first ones behind a name.
 type whyHosts struct {
 	to    view
 	after route.HostID
@@ -224,7 +224,7 @@ type whyHosts struct {
 // verdictsMost is how many hosts the loop judges for a call at a time.
 const verdictsMost = 64
 
-// why says why a job waits, and then of some hosts after the others.
+// why says why a job waits, and then for the hosts, some at a time, why they do not run it.
 func (d *Dispatcher) why(ctx context.Context, o *owned, hosts whyHosts) (answer jetstream.WhyAnswer, err error) {
 	if err := d.answer(ctx, func(now time.Time) { answer = d.loop.why(o, hosts.to, now) }); err != nil {
 		return answer, err
@@ -286,8 +286,8 @@ func (l *loop) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 	return answer
 }
 
-// addReasons says why hosts take no job at all, or one at a time: to operators in the hosts' own words, which may tell a
-// job's failure, to a tenant when the job was its own, and otherwise by the cause alone.
+// addReasons adds to verdicts why hosts take no job at all, or one at a time. The text that a host reports may describe how a
+// job failed: operators get it, and a tenant when the job was its own. Others get the cause alone.
 func (l *loop) addReasons(verdicts []route.HostVerdict, tenant job.Tenant, to view) {
 	for i := range verdicts {
 		v := &verdicts[i]

@@ -35,7 +35,7 @@ func TestADispatcherThatCannotTakeJobsIsNotReady(t *testing.T) {
 	})
 }
 
-// Its walks would go on for two AckWaits.
+// Without a limit the walks of this dispatcher would go on for two AckWaits.
 func TestADispatcherThatIsStoppedWithoutNATSEndsSoon(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

@@ -119,7 +119,7 @@ func storiesOfFailures() map[string]story {
 		},
 		"a host learns what it lacked": {
 			cfg: dispatcher.Config{Policy: route.Policy{Cooldown: time.Minute, Cap: time.Minute, MaxFailures: 1}}, ends: completed("x"), late: []string{"a"},
-			play: func(s *scene) { // where nobody sees the change the block ends by itself
+			play: func(s *scene) { // where no dispatcher sees the change the block ends by its cooldown
 				classes := []string{"SaveImage", "EmptyImage1"}
 				var has atomic.Bool
 				s.can("a", classes...)

@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// recordFailure is for a failure that left the host up: it writes the strike and the block that follows, or lifts blocks
-// when the workflow is at fault.
+// recordFailure records a failure after which the host is still up: it writes the strike and the block that follows, or lifts
+// blocks when the workflow is at fault.
 func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
 		return d.liftBlocksOf(ctx, o, attempts)
@@ -34,7 +34,7 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link)
 		Job: route.JobID(o.job.ID), Size: o.job.Graph.Size(), Mark: failed.ChainSequence, At: failed.Time,
 	}
 	if strike.Size == 0 {
-		strike.Size = failed.Size // the agent has looked at the picture
+		strike.Size = failed.Size // the agent knows the size of the picture that the job loads
 	}
 	none := false
 	d.loop.ask(func(time.Time) {
@@ -74,7 +74,7 @@ func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old 
 	return d.changeThese(ctx, p, false, change)
 }
 
-// changeThese is changeStrikes which at first, if none, takes the pair to have no strikes.
+// changeThese is changeStrikes, except that with none it assumes at first that the pair has no strikes, and does not read them.
 func (d *Dispatcher) changeThese(
 	ctx context.Context, p pair, none bool, change func(old *route.Strikes, found bool) (route.Strikes, bool),
 ) (changed bool, err error) {
@@ -171,7 +171,7 @@ func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow
 		return err
 	}
 	if c.Phase == queue.Invalid || c.Phase == queue.Put && c.Value.Job != route.JobID(o.job.ID) {
-		return nil // another job led to it
+		return nil // another job has led to this block
 	}
 	if err := d.clearStrikes(ctx, host, hash); err != nil || c.Phase == queue.Gone {
 		return err
@@ -180,7 +180,7 @@ func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow
 	return err
 }
 
-// clearStrikes clears all that is held against a pair.
+// clearStrikes clears all that counts against a pair.
 func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflow.Hash) error {
 	return queue.RetryConflict(ctx, fmt.Sprintf("clear the strikes of %s on host %s", hash.Short(), host), func() (bool, error) {
 		c, err := d.q.Strikes(ctx, host, hash)
@@ -247,7 +247,7 @@ func (d *Dispatcher) markGuilt(ctx context.Context, o *owned, host string, text 
 
 // liftIncapable lifts incapable blocks of a host whose capability has changed since (capabilityChanged). Those that it cannot
 // lift are tried again by liftAllOutdated. The strikes forget a block first: otherwise, a lift that succeeds and a
-// dispatcher that dies behind it would leave strikes which count the block as standing.
+// dispatcher that dies after it would leave strikes which count the block as standing.
 func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)

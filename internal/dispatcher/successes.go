@@ -6,7 +6,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// successes are the jobs that have completed lately, as far as failures are judged by them.
+// successes keeps, of the jobs that have completed lately, what is needed to judge failures.
 type successes struct {
 	last    map[tenantHash]time.Time // when a job of it completed last
 	largest map[pair]int64           // the size of the largest job that has completed there
@@ -15,8 +15,8 @@ type successes struct {
 const (
 	// successesMost bounds each of the two maps: one that is full is emptied, and fills again.
 	successesMost = 65_536
-	// goodName is how long a job that has completed speaks for its workflow: when another of its jobs takes hosts down,
-	// the fault is that job's and not the workflow's.
+	// goodName is how long after a job has completed its workflow counts as good: when another job of it takes hosts down
+	// in that time, that job is at fault and not the workflow.
 	goodName = time.Hour
 )
 

@@ -14,7 +14,7 @@ import (
 // that it took.
 type surveys struct {
 	making chan struct{} // holds one while it is made
-	last   *survey       // of who has put into making
+	last   *survey       // only the call that has put a value into making touches it
 }
 
 // survey is a survey with what follows from it.
@@ -27,7 +27,7 @@ type survey struct {
 
 const (
 	surveyAge   = time.Second
-	surveyTimes = 20 // how many times as long as it took a survey is used
+	surveyTimes = 20 // a survey is used for so many times as long as it took
 )
 
 func newSurveys() surveys { return surveys{making: make(chan struct{}, 1)} }

@@ -138,7 +138,7 @@ func (c *eventCounts) countOutputs(tenant string, body []byte) {
 		} `json:"outputs"`
 	}
 	if json.Unmarshal(body, &e) != nil {
-		return // it is none of ours
+		return // another program has written it
 	}
 	for i := range e.Outputs {
 		o := &e.Outputs[i]

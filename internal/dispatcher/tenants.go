@@ -9,8 +9,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// tenants has the settings of tenants hold wherever they count: weight and cap in the fleet, the ceiling of priorities
-// in the waiting room, the quota where jobs are taken in.
+// tenants applies the settings of tenants: weight and cap in the fleet, the ceiling of priorities in the waiting room, the
+// quota where jobs are taken in.
 type tenants struct {
 	fleet   *route.Fleet
 	room    *route.Room
@@ -50,7 +50,7 @@ func (t *tenants) apply(tenant route.Tenant, s *queue.TenantSettings) {
 	t.changes.all()
 }
 
-// meet has the usual cap hold for a tenant that is seen for the first time and has no settings.
+// meet applies the usual cap to a tenant that is seen for the first time and has no settings.
 func (t *tenants) meet(tenant route.Tenant) {
 	if t.usual.MaxRunning > 0 && !t.slots.capped(tenant) && !t.known[string(tenant)] {
 		t.slots.makeRoom(func(old route.Tenant) bool { return !t.known[string(old)] })

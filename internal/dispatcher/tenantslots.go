@@ -13,12 +13,12 @@ import (
 )
 
 // A tenant with max_running has so many slots, and none of its jobs is offered without one. Which are taken stands in
-// COMFY_SLOTS, written by compare-and-set, so that no number of dispatchers takes more. That few of them try is the work
-// of the tenant's home dispatcher: the others give it the tenant's jobs through the waiting room.
+// COMFY_SLOTS, written by compare-and-set, so that no number of dispatchers takes more. So that few of them try, only the
+// tenant's home dispatcher gives the tenant's jobs to hosts: it gets them from the others through the waiting room.
 //
 // A slot is taken before its job is offered, and free again when the job's chain says that it does not run any more,
-// which the tenant's home looks for. Of a dispatcher that died before an agent had accepted the job it is free after
-// one presence TTL.
+// which the tenant's home looks for. When the dispatcher dies before an agent has accepted the job, the slot is free
+// after one presence TTL.
 
 const (
 	slotLook  = time.Second            // between two looks at slots whose jobs no host names
@@ -26,7 +26,7 @@ const (
 	slotPause = 200 * time.Millisecond // before a tenant that was found full is tried again
 )
 
-// tenantSlots is which slots of tenants with a cap are taken.
+// tenantSlots holds which slots of tenants with a cap are taken.
 type tenantSlots struct {
 	fleet   *route.Fleet
 	peers   *peers
@@ -109,8 +109,8 @@ func (s *tenantSlots) apply(tenant route.Tenant) {
 	s.fleet.PutSlots(tenant, len(s.taken[tenant]), s.full[tenant] || !s.peers.isTenantHome(tenant))
 }
 
-// wasFull takes in that a job got no slot although one was thought to be free: the bucket says more than its watch has
-// told so far.
+// wasFull takes in that a job got no slot although one was thought to be free: the watch has not reported yet all that is
+// in the bucket.
 func (s *tenantSlots) wasFull(tenant route.Tenant, now time.Time) {
 	s.full[tenant] = true
 	s.apply(tenant)
@@ -121,7 +121,7 @@ func (s *tenantSlots) wasFull(tenant route.Tenant, now time.Time) {
 	})
 }
 
-// jobEnded looks at a slot as soon as its job is off the GPU. Its files may still be on their way.
+// jobEnded looks at a slot as soon as its job has left the GPU. The job's files may still be on their way.
 func (s *tenantSlots) jobEnded(e *queue.EndedJob) {
 	tenant := route.Tenant(e.Tenant)
 	taken := s.taken[tenant]
@@ -131,7 +131,7 @@ func (s *tenantSlots) jobEnded(e *queue.EndedJob) {
 	}
 }
 
-// lookAround looks at the slots whose jobs no host says it runs, until pause says no.
+// lookAround looks at the slots whose jobs no host says it runs, until pause returns false.
 func (s *tenantSlots) lookAround(now time.Time, pause func() bool) {
 	for tenant, taken := range s.taken {
 		if !s.peers.isTenantHome(tenant) {
@@ -165,7 +165,7 @@ func (s *tenantSlots) looked(key idKey) { delete(s.looks, key) }
 // lookAtSlot frees a slot whose job does not run any more; patiently it waits some time for that.
 func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) {
 	if err := d.freeSlot(ctx, tenant, s, patient); err != nil {
-		d.log.Debug("look at a slot", "tenant", tenant, "job", s.Job, "error", err)
+		d.log.Debug("cannot look at a slot", "tenant", tenant, "job", s.Job, "error", err)
 	}
 	d.loop.tell(func(time.Time) { d.loop.slots.looked(idKey{tenant, s.Job}) })
 }
@@ -264,7 +264,7 @@ func (d *Dispatcher) returnOwnSlot(ctx context.Context, o *owned) {
 		return
 	}
 	if err := d.returnSlot(ctx, o.job.Tenant, o.job.ID, o.slot); err != nil {
-		d.log.Debug("give a slot back", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
+		d.log.Debug("cannot give a slot back", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 	}
 	o.slot = time.Time{}
 }

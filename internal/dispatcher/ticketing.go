@@ -31,7 +31,7 @@ const (
 	callTime  = 10 * time.Second       // how long one that was called counts as on its way
 	tryPause  = time.Second            // between two looks at slots that no ticket can use
 	tryMost   = 32                     // of a tenant that are called for such slots
-	partTime  = 50 * time.Millisecond  // how long what the tenants want is taken to be the same
+	partTime  = 50 * time.Millisecond  // how long the count of what tenants want is used
 )
 
 // ticketing decides which jobs that have to wait get a ticket, and calls those back that got none when there is room.
@@ -44,7 +44,7 @@ type ticketing struct {
 
 	writing map[job.Tenant]int // tickets that are being written
 	called  map[job.Tenant]map[uint64]time.Time
-	wanted  map[route.Tenant]int // tickets that each tenant has or wants, a moment ago
+	wanted  map[route.Tenant]int // tickets that each tenant has or wants, as last counted
 	wants   []int                // the same numbers, the smallest first
 	counted time.Time
 	tries   time.Time // when jobs are called for free slots again

@@ -45,8 +45,8 @@ func only(host string) func(*job.Spec) {
 	return func(spec *job.Spec) { spec.OnlyHosts = []string{host} }
 }
 
-// A tenant fills ten lanes of 200 jobs each with such that run in years: with a waiting cap of 1000 no other tenant's job
-// was taken in any more.
+// A tenant fills ten lanes with 200 jobs each that are to run in years. With a waiting cap of 1000, jobs of other tenants must still
+// be taken in.
 func TestAFloodOfJobsThatRunLaterKeepsNobodyElsesWaiting(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -196,7 +196,7 @@ func TestWhyTellsThatAJobRests(t *testing.T) {
 	})
 }
 
-// What rests needs nobody who remembers it: it is delivered again, to whoever is there.
+// A resting job does not depend on a dispatcher that remembers it: it is delivered again, to any dispatcher.
 func TestJobsThatADeadDispatcherLetRestComeBack(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

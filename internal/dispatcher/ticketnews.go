@@ -8,40 +8,42 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// ticketNews keeps up with COMFY_WAITING. In a small fleet its watch tells each dispatcher every change. In a large one the watch is
-// closed: each dispatcher relays the tickets that it has written and claimed, some times a second, and changes have revisions without
-// gaps. So whoever has missed one knows it, and reads it from the bucket. docs/architecture.md has the failure cases.
+// ticketNews keeps up with COMFY_WAITING. In a small fleet its watch reports every change to each dispatcher. In a large one the
+// watch is closed, and each dispatcher relays the tickets that it has written and claimed, several times a second. The revisions of
+// changes have no gaps. So a dispatcher that has missed a change notices it, and reads the change from the bucket.
+// docs/architecture.md has the failure cases.
 //
-// Nothing rests on being told: a claim is a compare-and-set, and a ticket that nobody knows comes back when its delivery does.
+// No guarantee depends on a relay: a claim is a compare-and-set, and a ticket that no dispatcher knows comes back when its job is
+// delivered again.
 type ticketNews struct {
 	ticketNewsParts
-	tells atomic.Bool // own changes are to be told; read by walks
+	tells atomic.Bool // this dispatcher's changes are to be relayed; read by walks
 
-	closed bool // the watch is; then own changes are taken in from here
-	synced bool // since the watch has begun, it has told all that stands
-	lost   bool // revisions have begun anew: only the watch helps
+	closed bool // the watch is closed, so that this dispatcher's changes are taken in without it
+	synced bool // the watch has reported all that stood when it began
+	lost   bool // revisions have begun anew: only the watch can report what stands
 
-	made   time.Time         // when the bucket was
+	made   time.Time         // when the bucket was made
 	known  uint64            // every change up to this revision has been taken in
 	top    uint64            // the highest revision that is known to be stored
 	ahead  map[uint64]string // keys of those behind known that have been taken in
 	newest map[string]uint64 // the last of each of these keys
 
-	goal    uint64    // known is to reach it,
-	since   time.Time // and was to since then
-	looked  time.Time // at the state
+	goal    uint64    // revision that known is to reach
+	since   time.Time // when goal was set
+	looked  time.Time // when the state was last asked for
 	reading bool
 }
 
 const (
-	ticketPatience = 2 * time.Second  // until a change that no relay has told is read
+	ticketPatience = 2 * time.Second  // until a change is read that no relay has reported
 	ticketGivenUp  = 10 * time.Second // until one that cannot be read either is given up: a later one has replaced it, or nothing is left of it
 )
 
 // ticketNewsParts is what a ticketNews is made with.
 type ticketNewsParts struct {
-	relay  func(c queue.Change[queue.Ticket])                // tells the other dispatchers
-	takeIn func(c queue.Change[queue.Ticket], now time.Time) // into the waiting room
+	relay  func(c queue.Change[queue.Ticket])                // sends a change to the other dispatchers
+	takeIn func(c queue.Change[queue.Ticket], now time.Time) // takes a change into the waiting room
 	state  func()                                            // reads the bucket's state, and has the loop call logged
 	read   func(after uint64)                                // reads the changes behind a revision, and has the loop call found for each, and then readAll
 	ttl    time.Duration                                     // of a presence
@@ -51,8 +53,8 @@ func newTicketNews(n ticketNewsParts) *ticketNews {
 	return &ticketNews{ticketNewsParts: n, ahead: map[uint64]string{}, newest: map[string]uint64{}}
 }
 
-// watched notes what the watch tells, in the order of revisions, and reports whether it is to be taken in: not when something newer of
-// the same ticket was.
+// watched notes what the watch reports, in the order of revisions. It returns whether the change is to be taken in: not when a newer
+// one of the same ticket was.
 func (n *ticketNews) watched(c *queue.Change[queue.Ticket]) bool {
 	switch c.Phase {
 	case queue.Reset:
@@ -80,7 +82,7 @@ func (n *ticketNews) own(c queue.Change[queue.Ticket], now time.Time) {
 	}
 }
 
-// told takes in one change, which may come twice, and before older ones.
+// told takes in a change. The same one may come twice, and newer ones before older ones.
 func (n *ticketNews) told(c queue.Change[queue.Ticket], now time.Time) {
 	if _, twice := n.ahead[c.Revision]; twice || c.Revision <= n.known {
 		return
@@ -97,7 +99,7 @@ func (n *ticketNews) told(c queue.Change[queue.Ticket], now time.Time) {
 	}
 }
 
-// advance takes in that every change up to a revision is known, and goes on over those that were told.
+// advance takes in that every change up to a revision is known, and goes on over those behind it that were taken in already.
 func (n *ticketNews) advance(to uint64) {
 	if to > n.known+uint64(len(n.ahead)) {
 		for revision := range n.ahead {
@@ -128,7 +130,8 @@ func (n *ticketNews) drop(revision uint64) {
 	}
 }
 
-// look has changes read that are stored and were told by nobody. The bucket's state shows those behind which there is no other.
+// look has changes read that are stored and that no dispatcher has relayed. After the newest ones comes no other that would show a
+// gap: these are found by the bucket's state.
 func (n *ticketNews) look(now time.Time) {
 	if !n.closed || n.lost || n.reading {
 		return
@@ -211,7 +214,7 @@ func (d *Dispatcher) claimTicket(ctx context.Context, key string, revision uint6
 func (d *Dispatcher) readTicketLog(ctx context.Context) {
 	log, err := d.q.TicketLog(ctx)
 	if err != nil {
-		d.log.Debug("look at the bucket of tickets", "error", err)
+		d.log.Debug("cannot read the state of the bucket of tickets", "error", err)
 		return
 	}
 	d.loop.tell(func(time.Time) { d.loop.news.logged(log) })
@@ -223,7 +226,7 @@ func (d *Dispatcher) readTickets(ctx context.Context, after uint64) {
 		d.loop.tell(func(now time.Time) { d.loop.news.found(c, now) })
 	})
 	if err != nil {
-		d.log.Debug("read tickets that no dispatcher has told; they are read again in a second", "error", err)
+		d.log.Debug("cannot read tickets that no dispatcher has relayed; they are read again in a second", "error", err)
 	}
 	d.loop.tell(func(now time.Time) { d.loop.news.readAll(err, now) })
 }

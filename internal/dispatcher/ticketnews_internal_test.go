@@ -74,7 +74,7 @@ func (n *newsOfTickets) answer(after uint64, now time.Time) {
 	n.readAll(nil, now)
 }
 
-// TestNewsOfTicketsThatComeInAnyOrderOrNotAtAll tells changes twice, in any order, or not at all.
+// TestNewsOfTicketsThatComeInAnyOrderOrNotAtAll gives changes twice, in any order, or not at all.
 func TestNewsOfTicketsThatComeInAnyOrderOrNotAtAll(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
@@ -132,7 +132,7 @@ func TestNewsOfTicketsThatCannotBeReadAreGivenUpLate(t *testing.T) {
 	}
 }
 
-// The watch and relays tell the same for a while.
+// The watch and relays report the same changes for a while.
 func TestTheWatchOfTicketsTellsNothingOlder(t *testing.T) {
 	t.Parallel()
 	n := newNewsOfTickets()

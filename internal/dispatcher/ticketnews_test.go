@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// told is how many changes of tickets the watches have told.
+// told is how many changes of tickets the watches have reported.
 func (f *largeFleet) told() (n int64) {
 	for _, w := range f.wires {
 		n += w.ticketsTold.Load()
@@ -31,7 +31,7 @@ func (f *largeFleet) sees(want int) {
 	}
 }
 
-// stray stores a waiting job whose ticket no dispatcher has written, so that nobody tells of it.
+// stray stores a waiting job whose ticket no dispatcher has written, so that none relays it.
 func (f *largeFleet) stray(id job.ID) {
 	f.t.Helper()
 	body, err := json.Marshal(job.Spec{ID: id, Workflow: graph(1), OnlyHosts: []string{"none"}})

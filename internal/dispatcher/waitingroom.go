@@ -48,7 +48,7 @@ func (t *tickets) put(x route.Ticket) {
 // dueTimes are when a ticket becomes due, and when it may go to hosts that have failed it, wherever its home is.
 type dueTimes struct{ notBefore, avoidUntil time.Time }
 
-// last is when nothing of a ticket lies ahead any more.
+// last is the later of the two times.
 func (d *dueTimes) last() time.Time { return later(d.notBefore, d.avoidUntil) }
 
 // inTurn has a ticket that was stored at a time wait for its turn: all dispatchers read it and its times alike, so each but the
@@ -105,7 +105,7 @@ func (t *tickets) remove(x *queue.Ticket) {
 	}
 }
 
-// lapse takes in that a ticket does not stand any more although the watch has not told it, unless the watch has told of
+// lapse takes in that a ticket does not stand any more although the watch has not reported that, unless the watch has reported
 // a newer one.
 func (t *tickets) lapse(x *route.Ticket) {
 	if now, waits := t.room.Get(x.Sequence); t.hand.has(x.Sequence) || waits && now.Revision > x.Revision {
@@ -141,13 +141,13 @@ func (t *tickets) claim(x route.Ticket) {
 // claimed takes in that a claim was won.
 func (t *tickets) claimed(sequence uint64) { delete(t.claiming, sequence) }
 
-// beingClaimed gives a ticket that is being claimed, unless the watch has told of its end meanwhile.
+// beingClaimed gives a ticket that is being claimed, unless the watch has reported its end meanwhile.
 func (t *tickets) beingClaimed(sequence uint64) (x route.Ticket, stands bool) {
 	x, stands = t.claiming[sequence]
 	return x, stands
 }
 
-// keys gives those of all tickets that stand, as far as is known, or a part of them when pause says no. Others may come and go
+// keys gives those of all tickets that stand, as far as is known, or a part of them when pause returns false. Others may come and go
 // meanwhile.
 func (t *tickets) keys(pause func() bool) iter.Seq[string] {
 	return func(visit func(string) bool) {

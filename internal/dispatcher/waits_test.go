@@ -48,7 +48,7 @@ func TestABlockedJobSaysUntilWhenAndItsTicketHasNoTimesThatItLacks(t *testing.T)
 	})
 }
 
-// Each retry writes a ticket, which counts as being written only as long as it is.
+// Each retry writes a ticket, which counts as being written only until it stands.
 func TestAJobThatIsRetriedOftenGetsATicketEachTime(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

@@ -25,7 +25,7 @@ func (s *scene) painter(name string, load, run, answers time.Duration) {
 	s.agent(a)
 }
 
-// Whenever the second one comes: while the answer to the offer of the first is under way, or while that runs.
+// The second job comes while the answer to the offer of the first is under way, or while the first runs.
 func TestJobsWaitForTheirWarmHostWhenLoadingElsewhereTakesLonger(t *testing.T) {
 	t.Parallel()
 	for _, apart := range []time.Duration{0, 50 * time.Millisecond, 500 * time.Millisecond} {

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// watches are the loops that tell this loop what changes in NATS, each until its context ends.
+// watches are the loops that report to this loop what changes in NATS, each until its context ends.
 func (l *loop) watches() []func(context.Context) error {
 	q, c := l.d.q, l.d.answers
 	l.presences = l.hostMirror()
@@ -45,7 +45,7 @@ func (l *loop) watches() []func(context.Context) error {
 	}
 }
 
-// follow gives what a watch tells the changes of a bucket: the loop's goroutine has the mirror take them in.
+// follow gives the function that a watch calls with each change of a bucket: the loop's goroutine has the mirror take it in.
 func follow[V any](l *loop, m *mirror[V]) func(queue.Change[V]) {
 	l.unsynced++
 	known, name := false, fmt.Sprintf("mirror %d", l.unsynced)
@@ -71,7 +71,7 @@ func (l *loop) bucketKnown() {
 	}
 }
 
-// both hands a change to two, the first one first.
+// both gives each change to two functions, one after the other.
 func both[V any](first, second func(queue.Change[V])) func(queue.Change[V]) {
 	return func(c queue.Change[V]) {
 		first(c)
@@ -138,12 +138,13 @@ func (l *loop) hostMirror() *mirror[queue.HostState] {
 	}
 }
 
-// hostReport takes what an agent broadcasts of its host.
+// hostReport takes in what an agent broadcasts of its host.
 func (l *loop) hostReport(s queue.HostState) {
 	l.tell(func(now time.Time) { l.hosts.report(&s, now) })
 }
 
-// jobEnded takes in that a host has a job off its GPU: first who waits for that, then what is learnt from it.
+// jobEnded takes in that a job has left the GPU of a host: first for the parts that wait for that, then for those that learn from
+// how it ended.
 func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 	e := s.Ended
 	ran := time.Duration(e.RanFor)
@@ -266,7 +267,7 @@ func (l *loop) ticketMirror() *mirror[queue.Ticket] {
 	}
 }
 
-// putTicket lets a ticket wait, unless its job is in hand: the parts first to which it says that its job has come.
+// putTicket lets a ticket wait, unless its job is in hand. Before that, the parts take in that its job has come.
 func (l *loop) putTicket(t route.Ticket) {
 	if l.hand.has(t.Sequence) {
 		return

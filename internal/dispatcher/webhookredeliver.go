@@ -107,7 +107,7 @@ func (d *Dispatcher) redeliverSince(ctx context.Context, w *queue.WebhookSetting
 	return answer, errors.Join(failed, err)
 }
 
-// missed reports whether an event is one that the webhook wants and, unless all are meant, has not got.
+// missed reports whether a webhook is to receive an event and has not received it; with all, only whether it is to receive it.
 func (d *Dispatcher) missed(ctx context.Context, w *queue.WebhookSettings, n *jetstream.Note, all bool) (bool, error) {
 	id, may := seesEvent(w, n)
 	typ, _, _, _ := queue.EventType(n.Subject)

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// wire is what a dispatcher needs of NATS: a *queue.Queue, or in tests one in memory that can be cut.
+// wire is what a dispatcher needs of NATS: a *queue.Queue, or in tests one in memory whose connection can be cut.
 type wire interface {
 	jobsWire
 	chainWire
@@ -117,7 +117,7 @@ type peerWire interface {
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
-// letterWire keeps the dead.
+// letterWire stores and reads dead letters.
 type letterWire interface {
 	Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error)
 	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(queue.DeadLetter) bool) error
@@ -152,7 +152,7 @@ type webhookWire interface {
 	TriesOf(ctx context.Context, tenant job.Tenant, id job.ID, after uint64) ([]jetstream.WebhookTry, error)
 }
 
-// watchWire tells what changes, each until its context ends.
+// watchWire has the watches, each of which reports changes until its context ends.
 type watchWire interface {
 	WatchDispatchers(ctx context.Context, tell func(queue.Change[queue.DispatcherState])) error
 	WatchHosts(ctx context.Context, tell func(queue.Change[queue.HostState])) error

@@ -56,15 +56,15 @@ type Policy struct {
 	RetryDelay  time.Duration // before a host that already failed this job; doubles with each attempt
 }
 
-// Evidence is what is known besides the job's own attempts. In the zero value nothing is.
+// Evidence is what is known besides the job's own attempts. In the zero value nothing is known.
 type Evidence struct {
 	Back   []string // hosts that are healthy at this moment
 	Others []Loss   // of the tenant's other jobs of the same workflow
 	None   bool     // every host that is capable of the job has refused it
-	Better bool     // a host that has not refused it is known to have what those lack that have
+	Better bool     // a host that has not refused it is known to have all that it needs, and one that has refused it is known to lack something
 }
 
-// Loss is an attempt that ended with its host, and the job that it was of.
+// Loss is an attempt that ended with its host, and the job of that attempt.
 type Loss struct {
 	Attempt
 	Job string // empty: the job that is judged

@@ -7,7 +7,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// Whatever stands in a chain, also by foreign hands, gets a decision that agrees with itself.
+// Any chain, also one that another program has written, gets a decision whose parts agree.
 func FuzzDecide(f *testing.F) {
 	f.Add([]byte{5, 0, 0, 5, 1, 0}, uint8(3), false, false)
 	f.Add([]byte{7, 0, 0, 7, 1, 0, 7, 1, 0}, uint8(0), true, true)

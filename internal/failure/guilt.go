@@ -25,7 +25,7 @@ func losses(attempts []Attempt) []Attempt {
 // the hosts, which may have been restarted in good order: on two hosts, at the same node, and at the same progress. Of
 // nodes that report no progress, after the same time, within a tenth or half a second. The last messages of a process that
 // dies are lost, so that it may have died at the node after the last one reported, or the node may be unknown: two losses
-// at nodes that had just begun (half a second at most) are alike whatever the nodes are. An attempt whose prompt waited while another one ran is like none.
+// at nodes that had just begun (half a second at most) are alike whatever the nodes are. An attempt whose prompt waited while another one ran is alike to none.
 func Alike(a, b *Attempt) bool { return a.Host != b.Host && sameWay(a, b) }
 
 // sameWay is Alike on any host.
@@ -100,7 +100,7 @@ func at(a *Attempt) string {
 	return fmt.Sprintf(" at node %s (%s)", a.Node, a.Class)
 }
 
-// words are the hosts' own messages.
+// words joins the messages of the attempts, each with its host.
 func words(attempts []Attempt) string {
 	texts := make([]string, 0, len(attempts))
 	for _, a := range attempts {

@@ -41,7 +41,7 @@ const (
 	Lost Kind = "lost"
 	// Drained: the agent gave the job back while it was shutting down.
 	Drained Kind = "drained"
-	// Interrupted: somebody else interrupted or deleted the prompt in ComfyUI.
+	// Interrupted: a person or another program interrupted or deleted the prompt in ComfyUI.
 	Interrupted Kind = "interrupted"
 )
 
@@ -84,7 +84,7 @@ type Failure struct {
 	Exception string // Python exception type, as ComfyUI gave it
 
 	Cause    Cause         // of HostSick: why the host can run nothing
-	Progress float64       // of HostLost and HostSick: how far the node was, 0 to 1; 0 when it told nothing
+	Progress float64       // of HostLost and HostSick: how far the node was, 0 to 1; 0 when it reported nothing
 	NodeRan  time.Duration // of HostLost and HostSick: how long the node had run
 	Waited   bool          // of HostLost and HostSick: the prompt waited in ComfyUI's queue while another one ran
 	Proven   bool          // the host is to blame and not this job: a probe or another workflow shows it, or nothing was sent
@@ -95,8 +95,8 @@ func New(kind Kind, message string) *Failure { return &Failure{Kind: kind, Messa
 
 func (f *Failure) Error() string { return string(f.Kind) + ": " + f.Message }
 
-// As gives the Failure within err. An error that carries none is an attempt lost to something on our own
-// side of the socket (Lost: counts as an attempt, blames no host). As is total; nil gives nil.
+// As gives the Failure within err. For an error without one it makes a Failure of kind Lost, which counts as an attempt and
+// blames no host: the cause lies on our side of the connection to ComfyUI. As is total; nil gives nil.
 func As(err error) *Failure {
 	if err == nil {
 		return nil

@@ -12,7 +12,7 @@ import (
 // AttemptsKept is how many of the attempts of a host a Fold keeps.
 const AttemptsKept = 50
 
-const attemptsGrow = 10 // for how many there is room at a time
+const attemptsGrow = 10 // by how many places the list of a host grows at a time
 
 // Attempt is a run of a job on a host that is over.
 type Attempt struct {

@@ -12,14 +12,14 @@ import (
 const (
 	// BusyStep is how finely a Fold sums how long hosts have run jobs.
 	BusyStep = 2 * time.Minute
-	// BusySpan is for how long.
+	// BusySpan is how far back these sums go.
 	BusySpan = time.Hour
 
 	busySteps = int(BusySpan/BusyStep) + 1
 	busyMost  = 10_000 // hosts; events of any program may name others
 )
 
-// busy is how long hosts have run jobs. A step is that of its number modulo the number of steps.
+// busy is how long hosts have run jobs. The step of a number is kept at that number modulo the number of steps.
 type busy map[string]*busyHost
 
 type busyHost struct {

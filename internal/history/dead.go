@@ -29,7 +29,7 @@ type deathKey struct {
 
 // death is the rows of a tenant with one signature.
 type death struct {
-	newest      job.Event // without what groups do not tell
+	newest      job.Event // only the fields that a DeadGroup has
 	count       int
 	hosts       map[string]int
 	first, last time.Time

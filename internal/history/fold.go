@@ -121,7 +121,7 @@ func New(limit int) *Fold {
 // Last is the event that was added last.
 func (f *Fold) Last() Moment { return f.last }
 
-// Since is from where on no job is missing: rows are left out whose last event is older.
+// Since is the moment from which on no job is missing: rows whose last event is older may have been removed.
 func (f *Fold) Since() Moment { return f.since }
 
 // Len is how many rows there are.
@@ -200,10 +200,10 @@ func (f *Fold) rename(number *uint32, name string) {
 	f.names.drop(was)
 }
 
-// longest is how many letters a reason or kind may have: ours have fewer.
+// longest is how many letters a reason or kind may have: those of this system have fewer.
 const longest = 64
 
-// word returns a reason or kind that has the form of ours, or nothing: the event may come from any program.
+// word returns a reason or kind if it has the form of this system's, or nothing: the event may come from any program.
 func word[T ~string](s T) string {
 	if len(s) > longest {
 		return ""
@@ -287,8 +287,8 @@ func (f *Fold) dropOne() {
 	}
 }
 
-// Forget removes the rows whose last event is older than the first that is still stored: for all others these jobs do not
-// exist any more.
+// Forget removes the rows whose last event is older than the first that is still stored: other readers of the stream do
+// not know these jobs any more either.
 func (f *Fold) Forget(first Moment) {
 	for {
 		at, stands := f.order.oldest(f.rows)

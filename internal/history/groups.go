@@ -19,7 +19,7 @@ type group struct {
 	ended  hourly // jobs that were completed or died
 	last   uint64
 	lastAt int64
-	done   uint32 // the row that was completed last, as long as it stands; rows that stand for another job are told by their hash
+	done   uint32 // the row that was completed last, as long as it stands; a row that stands for another job by now has another hash
 	isDone bool
 }
 

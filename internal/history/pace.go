@@ -11,8 +11,8 @@ import (
 type Pace struct {
 	GPU      time.Duration // how long its jobs have run on hosts in the last 24 h, in full hours and the one that has begun
 	Started  int           // jobs that began in the last hour
-	WaitP95  time.Duration // of these, 95 % had waited no longer from their publish, to a fifth of it
-	WaitMost time.Duration // no one waited longer, to a fifth of it
+	WaitP95  time.Duration // 95 % of these waited no longer than this from their publish; at most a fifth too long
+	WaitMost time.Duration // none of these waited longer; at most a fifth too long
 }
 
 const (
@@ -26,7 +26,7 @@ const (
 	waitTypes = 80                    // the last one has all that waited longer than a day
 )
 
-// pace is Pace while it is counted. A step is that of its number modulo the number of steps.
+// pace is Pace while it is counted. The step of a number is kept at that number modulo the number of steps.
 type pace struct {
 	gpu   [gpuSteps]gpuHour
 	waits [waitSteps]*waitStepCounts

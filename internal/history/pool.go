@@ -14,7 +14,7 @@ func newPool() pool {
 	return pool{numbers: map[string]uint32{}, names: []string{""}, users: []uint32{0}}
 }
 
-// take gives the number of a name to one more row.
+// take gives the number of a name, and counts one more row that has it.
 func (p *pool) take(name string) uint32 {
 	if name == "" {
 		return 0
@@ -35,7 +35,7 @@ func (p *pool) take(name string) uint32 {
 	return n
 }
 
-// drop takes the number from one row.
+// drop counts one row less that has the name of a number.
 func (p *pool) drop(n uint32) {
 	if n == 0 {
 		return

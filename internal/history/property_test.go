@@ -11,7 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// plain is the fold as one would write it without a thought for time and memory: a list in the order of last events.
+// plain is the fold in its simplest form, without regard to time and memory: a list in the order of last events.
 type plain struct {
 	limit int
 	rows  []history.Row // oldest last event first

@@ -128,7 +128,7 @@ func TestAQuestionWithoutLimitsHasOneRowAndLooksAtOnePlace(t *testing.T) {
 func TestATenantWithoutJobsHasNoCountsWhoeverElseHas(t *testing.T) {
 	t.Parallel()
 	s := begun(10)
-	s.add("", "one", job.Queued, job.Brief{}) // by a foreign hand
+	s.add("", "one", job.Queued, job.Brief{}) // written by another program
 	if counts := s.Counts("acme"); counts != (history.Counts{}) {
 		t.Errorf("%v", counts)
 	}

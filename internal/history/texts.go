@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// longestText is how many bytes a name or a title may have: ours have fewer.
+	// longestText is how many bytes a name or a title may have: those of this system have no more.
 	longestText = 4 * 120
 	// metadataKept is how many bytes of a job's metadata can be searched.
 	metadataKept = 512
@@ -41,7 +41,7 @@ type textOwner struct {
 
 func newTexts() texts { return texts{of: map[uint32]rowTexts{}, most: textsMost} }
 
-// put keeps the texts that the first event with some has.
+// put keeps the texts of a row, from the first of its events that has some.
 func (t *texts) put(at uint32, first uint64, b *job.Brief) {
 	if _, has := t.of[at]; has || b.Name == "" && len(b.Metadata) == 0 {
 		return
@@ -72,7 +72,7 @@ func (t *texts) drop(at uint32) {
 	}
 }
 
-// tidy keeps the queue as short as there are rows with texts, but for a part.
+// tidy removes entries from the queue whose rows have no texts any more, once these are more than half.
 func (t *texts) tidy() {
 	if len(t.queue) <= 2*len(t.of)+few {
 		return

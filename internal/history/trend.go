@@ -5,13 +5,14 @@ import "time"
 const (
 	// TrendStep is how finely a Fold counts events by their time.
 	TrendStep = 10 * time.Second
-	// TrendSpan is for how long.
+	// TrendSpan is how far back these counts go.
 	TrendSpan = time.Hour
 
 	trendSteps = int(TrendSpan/TrendStep) + 1
 )
 
-// trend counts the events of the last hour by their time and kind. A step is that of its number modulo the number of steps.
+// trend counts the events of the last hour by their time and kind. The step of a number is kept at that number modulo the
+// number of steps.
 type trend struct{ steps [trendSteps]trendStep }
 
 type trendStep struct {

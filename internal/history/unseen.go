@@ -10,7 +10,7 @@ func (f *Fold) Unseen(of job.Tenant) int {
 	return 0
 }
 
-// foresee counts the rows of such jobs.
+// foresee marks a row as that of such a job, or as none, and counts these rows.
 func (f *Fold) foresee(at uint32, unseen bool) {
 	r := &f.rows[at]
 	if r.unseen == unseen {

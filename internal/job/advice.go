@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// misplaced says where in a body a workflow in API format stands when the value that was read as one is none, and what to
-// do; "" when there is no other, or when the value that was read is a workflow with a fault.
+// misplaced is for a body in which the value that was taken as the workflow is none. It says where else in the body a workflow in
+// API format stands, and what to do. It is "" when there is none, or when the value that was taken is a workflow with a fault.
 func misplaced(body, taken []byte) string {
 	var whole, chosen any
 	if unmarshal(trim(body), &whole) != nil || unmarshal(taken, &chosen) != nil || isGraph(chosen) {

@@ -156,7 +156,7 @@ const (
 	maxPlaces = 1 << 40 // jobs that wait
 )
 
-// check refuses what no process of ours writes.
+// check refuses values that no process of this system writes.
 func (e *Event) check() error {
 	switch {
 	case !e.Priority.Valid():

@@ -81,7 +81,7 @@ func WithOnlyHosts(body []byte, only []string) []byte {
 	return append(field, body[1:]...)
 }
 
-// Secrets are the texts in an extra_data that nobody but ComfyUI may see, the longest first: every string that is long
+// Secrets are the texts in an extra_data that only ComfyUI may see, the longest first: every string that is long
 // enough to be a key.
 func Secrets(extra json.RawMessage) []string {
 	var members map[string]any
@@ -98,7 +98,7 @@ func Secrets(extra json.RawMessage) []string {
 	return found
 }
 
-// shortestSecret is how many bytes a key has at least; shorter texts are words that may stand anywhere.
+// shortestSecret is how many bytes a key has at least; shorter texts may be common words, which stand in other texts too.
 const shortestSecret = 8
 
 func appendTexts(found []string, value any) []string {

@@ -39,8 +39,8 @@ const LiveFrames = "frames"
 // Frames reports whether the messages of ComfyUI are relayed.
 func (s *Spec) Frames() bool { return s.Live == LiveFrames }
 
-// Recorded reports whether the run's entry in ComfyUI's history is stored: who follows the messages needs it too, as it has
-// what a message may have been lost of.
+// Recorded reports whether the run's entry in ComfyUI's history is stored. A program that follows the messages needs it too, since
+// messages may be lost and the entry has what they said.
 func (s *Spec) Recorded() bool { return s.Record || s.Frames() }
 
 // Input is a file that must lie beside ComfyUI before the workflow runs. Exactly one of Object (a name in
@@ -72,13 +72,13 @@ type Job struct {
 	Graph     *workflow.Graph
 }
 
-// Policy is the job's share in what follows from a failure.
+// Policy is what the job asks for after a failure.
 func (j *Job) Policy() failure.Policy {
 	return failure.Policy{MaxAttempts: j.MaxAttempts, RetryDelay: time.Duration(j.RetryDelay)}
 }
 
 // Options are the values of the job's workflow that a host may lack. Inputs that
-// the job's files replace are none.
+// the job's files replace are left out.
 func (j *Job) Options() workflow.Options {
 	options := j.Graph.Options()
 	for _, in := range j.Inputs {
@@ -104,7 +104,7 @@ func (j *Job) Expires() time.Time {
 	return j.Received.Add(time.Duration(j.ExpiresIn))
 }
 
-// Message is a published job before anybody looked into it.
+// Message is a published job that was not parsed yet.
 type Message struct {
 	Tenant        string
 	Priority      Priority
@@ -119,5 +119,5 @@ type Message struct {
 	File          []byte // what the file has that Body names; nil: it was not read
 }
 
-// OwnID is the id of ours that this message would get.
+// OwnID is the id that the system gives to this message when it has none.
 func (m *Message) OwnID() ID { return OwnID(m.StreamCreated, m.Sequence) }

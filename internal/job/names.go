@@ -50,7 +50,7 @@ func ValidHost(name string) bool { return nameLike(name, maxName) }
 // Valid reports whether id has the form of a job id.
 func (id ID) Valid() bool { return nameLike(string(id), maxID) }
 
-// Ours reports whether id is of the kind that only the system gives.
+// Ours reports whether id has the form of ids that only the system gives.
 func (id ID) Ours() bool { return strings.HasPrefix(string(id), ownID) }
 
 // OwnID is the id of a job that came without one: j-<creation of the stream in Unix seconds, base 36>-<sequence>.

@@ -64,7 +64,7 @@ func Parse(m Message) (*Job, error) {
 // PublishedID is the id under which the publisher of a message follows it, for a message that Parse has refused. It is one of
 // the system's own when the publisher gave none, or none that may be used.
 func (m *Message) PublishedID() ID {
-	spec, _, _ := read(m.Body) // of a body that cannot be read, the headers alone say it
+	spec, _, _ := read(m.Body) // when the body cannot be read, the headers alone give the id
 	id, err := identify(m, spec.ID)
 	if err != nil {
 		return m.OwnID()
@@ -74,7 +74,7 @@ func (m *Message) PublishedID() ID {
 
 func identify(m *Message, inBody ID) (ID, error) {
 	inHeader := ID(m.JobIDHeader)
-	if requeued(inHeader, ID(m.RequeueOf)) { // the body is the dead job's, its id with it
+	if requeued(inHeader, ID(m.RequeueOf)) { // the body is that of the dead job, and so is the id in it
 		inBody = inHeader
 	}
 	if inBody != "" && inHeader != "" && inBody != inHeader {

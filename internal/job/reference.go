@@ -68,7 +68,7 @@ func (m *Message) read() (Spec, *workflow.Graph, error) {
 		return Spec{}, nil, invalidf("the file %q is no job: %s", name, err)
 	}
 	whole := envelope.over(spec)
-	whole.ID = envelope.ID // the same for those who do not read the file
+	whole.ID = envelope.ID // so that programs that do not read the file know the same id
 	return whole, graph, nil
 }
 

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// What an event of ours never exceeds.
+// Limits that no event of this system exceeds.
 const (
 	mostAttempts = 1 << 12
 	mostOutputs  = 1 << 16
 	longestRun   = 100 * 365 * 24 * time.Hour
 )
 
-// DecodeStored reads an event that is stored for a job and may have been written by somebody else. named says that its
-// body names the job and its tenant: without, it is no event of the job. With an error it says what cannot be, and is
-// given without what it says.
+// DecodeStored reads an event that is stored for a job and may have been written by another program. named reports whether its
+// body names the job and its tenant; otherwise it is no event of the job. An error says which value is impossible, and then e
+// has only its kind, tenant and job.
 func DecodeStored(tenant Tenant, id ID, kind EventKind, body []byte) (e Event, named bool, err error) {
 	e, err = DecodeEvent(kind, body)
 	named = e.Job == id && e.Tenant == tenant
@@ -31,7 +31,7 @@ func DecodeStored(tenant Tenant, id ID, kind EventKind, body []byte) (e Event, n
 	return e, named, err
 }
 
-// namesIn reads no more of a body than whose event it is.
+// namesIn reports whether a body names a job and its tenant. It reads nothing else of the body.
 func namesIn(body []byte, tenant Tenant, id ID) bool {
 	var names struct {
 		Job    ID     `json:"job"`
@@ -40,7 +40,7 @@ func namesIn(body []byte, tenant Tenant, id ID) bool {
 	return json.Unmarshal(body, &names) == nil && names.Job == id && names.Tenant == tenant
 }
 
-// checkStored refuses in addition to check what no fleet has.
+// checkStored refuses values, beside those that check refuses, that no fleet has.
 func (e *Event) checkStored() error {
 	switch {
 	case e.Kind != "" && !e.Kind.Valid():

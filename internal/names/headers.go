@@ -31,7 +31,8 @@ const (
 	TraceparentHeader  = "traceparent" // of a job: W3C Trace Context
 )
 
-// Traceparent reads TraceparentHeader, as programs spell it that take NATS' headers for those of HTTP, too.
+// Traceparent reads TraceparentHeader. It also takes the name with a capital, as programs write it that use NATS' headers like those
+// of HTTP: to NATS these are two names.
 func Traceparent(h map[string][]string) string {
 	for _, name := range []string{TraceparentHeader, "Traceparent"} {
 		if values := h[name]; len(values) > 0 {

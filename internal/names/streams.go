@@ -97,7 +97,7 @@ func PartsSubject(store, parts string) string { return "$O." + store + ".C." + p
 // FileKey is the name of a file in the form that subjects and headers have: base64url.
 func FileKey(name string) string { return base64.URLEncoding.EncodeToString([]byte(name)) }
 
-// FileOfKey is the name of which FileKey gives the key; false when it is none.
+// FileOfKey gives the name of which FileKey has made the key; false when the key has not that form.
 func FileOfKey(key string) (name string, ok bool) {
 	decoded, err := base64.URLEncoding.DecodeString(key)
 	return string(decoded), err == nil

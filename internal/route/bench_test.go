@@ -159,7 +159,7 @@ func benchChoose(b *testing.B, f *route.Fleet) {
 	}
 }
 
-// BenchmarkPutHost is a host's word at the start and at the end of each job, offered from here before.
+// BenchmarkPutHost takes in a host's reports at the start and at the end of each job, which was offered from here before.
 func BenchmarkPutHost(b *testing.B) {
 	f := benchFleet(100, 0, true)
 	states := make([]route.HostState, 100)

@@ -235,7 +235,7 @@ func (f *Fleet) Counts(id HostID) (blocks, struck int) {
 }
 
 // EachBlock visits the pair of every block, in no order. It calls pause after each workflow, with blocks or without, and ends when that
-// says no. The fleet may change meanwhile: what comes then is visited or not.
+// returns false. The fleet may change meanwhile: a block that is added then may be visited or not.
 func (f *Fleet) EachBlock(pause func() bool) iter.Seq2[HostID, workflow.Hash] {
 	return func(visit func(HostID, workflow.Hash) bool) {
 		var blocked []int32
@@ -256,7 +256,7 @@ func (f *Fleet) EachBlock(pause func() bool) iter.Seq2[HostID, workflow.Hash] {
 	}
 }
 
-// PutStrikes says what is remembered of a pair: that it has strikes, and whether it is on probation.
+// PutStrikes sets what is remembered of a pair: that it has strikes, and whether it is on probation.
 func (f *Fleet) PutStrikes(id HostID, hash workflow.Hash, s Strikes) {
 	x, n := f.use(hash), f.number(id)
 	if f.note(&x.struck, x, n, true) {

@@ -15,7 +15,7 @@ func (b *Block) HoldsFor(tenant Tenant, size int64) bool {
 
 func (b *Block) forAll() bool { return len(b.Tenants) == 0 || slices.Contains(b.Tenants, Everyone) }
 
-// from is the least size at which b holds jobs of a tenant; 0 = all sizes.
+// from is the least size at which b holds for jobs of a tenant; 0 = all sizes. held is false when b does not hold for the tenant.
 func (b *Block) from(tenant Tenant) (least int64, held bool) {
 	least, held = b.Own[tenant]
 	if !b.forAll() && !slices.Contains(b.Tenants, tenant) {

@@ -1,7 +1,7 @@
 package route
 
-// A tenant may have a ceiling: its jobs of a higher priority count as of that one. They share a lane with those that have it
-// from the start, so that a tenant with more priorities has no more turns, and age no further. Their tickets keep the
+// A tenant may have a ceiling: its jobs of a higher priority count as of that one. They share a lane with the jobs that
+// were published with that priority, so that a tenant gets no more turns by more priorities, and their lane does not age above it. Their tickets keep the
 // priority that they were published with.
 
 // CountsAs is the priority that decides when jobs of a tenant have their turn.

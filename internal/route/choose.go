@@ -8,7 +8,7 @@ import (
 type scratch struct {
 	eligible set // may take the job, free or busy
 	chosen   set // candidates, narrowed step by step
-	term     set // hosts of a wish
+	term     set // hosts that the names and labels of one list stand for
 	planes   [4]set
 	met      set // kinds
 }
@@ -23,8 +23,8 @@ func (s *scratch) grow(words int) {
 //
 // Who may: online, not given to other tenants, not known to be incapable, not blocked for this tenant and size, not excluded by the job or
 // the hash's affinity, in Only if there is one, not running this hash already while on probation for it, with a
-// free slot; none while the tenant runs as many jobs as it may, while two hosts are out because of it, or while a
-// loss of this workflow of its is judged. Avoided hosts may only when no other host would
+// free slot; none while the tenant runs as many jobs as it may, while two hosts are out because of it, or while
+// this workflow of the tenant is withheld. Avoided hosts may only when no other host would
 // be left even if all were idle, and not before AvoidUntil. When no such host has a free slot, one that can hold
 // one job more takes it; where run times are known, that is the one on which the job would be running first,
 // loading included, and not earlier than PrefetchAhead before it is free.

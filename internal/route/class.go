@@ -7,8 +7,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// class is the tickets that are alike for every decision: same lane, hash, wishes and size. The first of them is the
-// class's head, and only the heads are compared in a decision.
+// class holds the tickets that are alike for every decision: same lane, hash, wishes and size. The first of them is the head
+// of the class, and a decision compares only the heads.
 type class struct {
 	group      *group
 	lane       *lane
@@ -152,7 +152,7 @@ func (r *Room) discard(c *class) {
 
 func (r *Room) head(c *class) *record { return r.records.at(c.waiting[0]) }
 
-// byCome is the order within a class.
+// byCome is the order of the tickets within a class.
 type byCome struct{ r *records }
 
 func (o byCome) before(a, b int32) bool { return o.r.at(a).before(o.r.at(b)) }
@@ -195,7 +195,7 @@ func (r *Room) expire(i int32) {
 	}
 }
 
-// later is the sequences of those like a record that are not due, or have expired.
+// later gives the sequences that are not due or have expired, of the record's lane and of the priority that it was published with.
 func (r *Room) later(i int32) *ranks {
 	c := r.records.at(i).class
 	return &c.lane.publishedWith(c.published).later

@@ -27,7 +27,7 @@ const (
 	CodeCold    Code = "cold" // idle, but a host with the models in memory is free sooner than loading takes
 )
 
-// HostVerdict is one host's answer to "why is my job not running?".
+// HostVerdict says whether one host takes a job, and if it does not, why.
 type HostVerdict struct {
 	Host     HostID    `json:"host"`
 	Eligible bool      `json:"eligible"`
@@ -36,7 +36,7 @@ type HostVerdict struct {
 	Until    time.Time `json:"until,omitzero"`
 }
 
-// Explain tells of every host whether it may take the job now, and if not, the main reason, in words for the job's
+// Explain says for every host whether it may take the job now, and if not, the main reason, in words for the job's
 // tenant unless Want.Whole. Hosts are sorted by name; hosts that are away are listed when their capability is known.
 func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	return f.ExplainSome(w, "", len(f.byName), now)
@@ -69,7 +69,7 @@ func (f *Fleet) ExplainSome(w Want, after HostID, most int, now time.Time) []Hos
 	return verdicts
 }
 
-// signed says of which host a verdict is.
+// signed completes a verdict with its host, and with a text when it has none.
 func (f *Fleet) signed(v HostVerdict, n int32) HostVerdict {
 	v.Host, v.Eligible = f.hosts[n].id, v.Code == Eligible
 	if v.Text == "" {
@@ -216,7 +216,8 @@ func blockText(b *Block, w *Want) string {
 	return text
 }
 
-// tenant is whose failure led to a block; of an old one that does not say so, whom it holds for when that is one alone.
+// tenant is the tenant whose failure led to a block. An old block does not say so: then it is the tenant for whom the block
+// holds, when that is only one.
 func (b *Block) tenant() Tenant {
 	if b.Tenant == "" && len(b.Tenants) == 1 {
 		return b.Tenants[0]
@@ -247,7 +248,7 @@ const (
 	OverCap     HoldReason = "over_cap"
 	NotDue      HoldReason = "not_due"
 	HostsDown   HoldReason = "hosts_down"    // two hosts are out because of the tenant
-	OthersHosts HoldReason = "other_tenants" // only hosts that serve other tenants can run it
+	OthersHosts HoldReason = "other_tenants" // only hosts that do not serve the tenant can run it
 )
 
 // Hold is why a job waits.
@@ -287,7 +288,7 @@ func (f *Fleet) weigh(w *Want, x *facts, now time.Time) (hold Hold) {
 	x.incapable.removeFrom(able)
 	free.copyFrom(able)
 	f.given.removeBarred(free, w.Tenant)
-	able.andNot(free) // those that serve others
+	able.andNot(free) // hosts that do not serve the tenant
 	able.and(f.online)
 	capable := free.count()
 	free.and(f.online)

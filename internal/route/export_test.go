@@ -15,7 +15,7 @@ func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
 	return f.permits(&w, x, n) && (f.free.has(n) || f.ripe(n, now)) && f.suits(&w, x, n, now)
 }
 
-// Left counts what the fleet keeps, by what it is, without what is nothing.
+// Left counts what the fleet keeps, by sort; sorts of which there is nothing are left out.
 func (f *Fleet) Left() map[string]int {
 	left := map[string]int{
 		"numbers": len(f.numbers), "numbers in use": len(f.hosts) - len(f.unused), "labels": len(f.labels), "memory sizes": len(f.memory),
@@ -58,7 +58,7 @@ func (f *Fleet) Left() map[string]int {
 	return without0(left)
 }
 
-// Left counts what the room keeps, by what it is, without what is nothing. Lanes are kept for what they have used.
+// Left counts what the room keeps, by sort; sorts of which there is nothing are left out. Lanes are kept for what they have used.
 func (r *Room) Left() map[string]int {
 	left := map[string]int{
 		"records": r.records.n, "sequences": len(r.records.bySequence), "jobs": len(r.records.byJob),

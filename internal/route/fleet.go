@@ -34,8 +34,8 @@ type Fleet struct {
 	free     set // online, with a slot that runs nothing
 	spare    set // online, no slot, but room to hold one more job
 	home     set
-	leaves   bool // hosts elsewhere are left to their homes; see LeaveToHomes
-	onlyHome bool // while a host is chosen among its own
+	leaves   bool // hosts at home elsewhere are left to their homes; see LeaveToHomes
+	onlyHome bool // only hosts in own may be chosen now
 	own      set  // hosts to which this dispatcher may give waiting jobs, when they are left to homes
 	given    grants
 	load     [levels]set // online hosts by load
@@ -45,7 +45,7 @@ type Fleet struct {
 	kinds      map[uint64]*kind // capabilities by digest
 	kindList   []*kind          // the same, the newest last
 	kindsMade  uint64           // how many there have been
-	freeKinds  []int32          // numbers
+	freeKinds  []int32          // numbers that no kind has any more
 	unknown    set              // present hosts whose capability is unknown
 	reaches    map[uint64]*reach
 	everything *reach   // of hashes whose requirements are not known
@@ -100,7 +100,7 @@ type host struct {
 	sums     sums
 }
 
-// sums is what the fleet's sums and sets hold of a host.
+// sums is what a host contributes to the fleet's sums and sets.
 type sums struct{ vacant, kept, level int }
 
 type run struct {
@@ -119,7 +119,7 @@ type tenantFacts struct {
 	weight     float64
 	maxRunning int
 	total      int
-	slots      int  // taken in the table that all dispatchers share
+	slots      int  // taken, as COMFY_SLOTS has it, which all dispatchers share
 	elsewhere  bool // another dispatcher gives its jobs to hosts while it has a cap
 	running    [priorities]int32
 	lanes      int // that refer to it

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// What somebody else may have written into COMFY_STRIKES and COMFY_BLOCKS, through all that counts on it.
+// FuzzStrikes takes values that another program may have written into COMFY_STRIKES and COMFY_BLOCKS through all code that uses them.
 func FuzzStrikes(f *testing.F) {
 	for _, body := range []string{
 		"", "null", "{}", `{"tenants":{"acme":-7},"memory":{"":-3},"level":2000000000,"size":-4,"marks":[1,2,3],"open":{"until":"0001-01-01T00:00:00Z"}}`,

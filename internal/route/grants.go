@@ -3,8 +3,8 @@ package route
 // grants are the hosts that are given to some tenants: no other tenant's job goes there. With the zero value every
 // tenant may have every host.
 type grants struct {
-	owned set            // hosts that are given to some
-	of    map[Tenant]set // and which of them to whom
+	owned set            // hosts that are given to some tenants only
+	of    map[Tenant]set // of these hosts, those of each tenant
 }
 
 // PutGrant gives a host to these tenants alone; with an empty list no tenant may have it.
@@ -51,10 +51,10 @@ func (g *grants) remove(n int32) {
 	}
 }
 
-// bar reports whether a host serves other tenants than this one.
+// bar reports whether a host does not serve a tenant.
 func (g *grants) bar(n int32, t Tenant) bool { return g.owned.has(n) && !g.of[t].has(n) }
 
-// removeBarred removes the hosts that serve other tenants from s.
+// removeBarred removes from s the hosts that do not serve a tenant.
 func (g *grants) removeBarred(s set, t Tenant) {
 	own := g.of[t]
 	for i, w := range g.owned[:min(len(s), len(g.owned))] {

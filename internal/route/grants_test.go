@@ -47,7 +47,7 @@ func TestAHostThatIsGivenToTenantsTakesNoOthersJobs(t *testing.T) {
 	}
 }
 
-// A job whose only capable hosts serve others waits for that reason, and not as one that nothing can run.
+// A job whose only capable hosts do not serve its tenant waits for that reason, and does not count as one that no host can run.
 func TestAJobWhoseHostsAllServeOthersWaitsForThat(t *testing.T) {
 	t.Parallel()
 	f := fleet(online("able"), online("lacking"))

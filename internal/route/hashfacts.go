@@ -227,7 +227,7 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	f.dropKind(n)
 	digest := c.Digest()
 	k := f.kinds[digest]
-	for k != nil && !k.capability.Equal(c) { // a host has made one up whose digest is that of another
+	for k != nil && !k.capability.Equal(c) { // a host may report an invented capability that has the digest of another
 		digest++
 		k = f.kinds[digest]
 	}
@@ -244,7 +244,7 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	}
 }
 
-// Capability is what a host can run; that of a host that has nothing when it is unknown.
+// Capability is what a host can run. When that is unknown it is the zero Capability.
 func (f *Fleet) Capability(id HostID) workflow.Capability {
 	if n, ok := f.numbers[id]; ok && f.hosts[n].kind != nil {
 		return f.hosts[n].kind.capability

@@ -11,7 +11,7 @@ const (
 )
 
 // LeaveToHomes has waiting jobs given only to hosts whose home is this dispatcher. Then, of several dispatchers with the
-// same tickets, few claim the same one. Hosts elsewhere are still compared: a job for which one of them is best is left to
+// same tickets, few claim the same one. Hosts at home elsewhere are still compared: a job for which one of them is best is left to
 // its home, for LeaveTime at most, since that dispatcher may have a reason not to use it which is unknown here. The jobs of
 // a tenant with a cap, which one dispatcher gives to hosts, go to any host, and so do all jobs to a host that is open (HostState.Open). Choose
 // is not affected.

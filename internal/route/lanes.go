@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// LaneStat is what the API tells of a lane.
+// LaneStat describes a lane in answers of the API.
 type LaneStat struct {
 	Tenant   Tenant    `json:"tenant"`
 	Priority int       `json:"priority"` // as published
@@ -103,7 +103,7 @@ func (r *Room) statOf(l *lane, priority int) (s LaneStat, some bool) {
 			s.Oldest = moment(r.records.at(i).received)
 		}
 	}
-	// When the tenant's ceiling was set below the lane since, its jobs count in another lane.
+	// When the tenant's ceiling was set below this lane's priority meanwhile, the jobs count in another lane.
 	if l.priority == priority && priority <= l.ceiling || l.priority == l.ceiling && priority > l.ceiling {
 		s.Running = int(l.facts.running[priority])
 	}

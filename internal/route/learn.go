@@ -71,7 +71,7 @@ func (x *facts) loading() time.Duration {
 const warmLooked = 64
 
 // await decides whether to wait for a warm host although c, the hosts with a free slot, is not empty. until is
-// zero when not; else n is the warm host when it is to hold the job by now, or -1.
+// zero when it does not wait. Otherwise n is the warm host if that may prefetch the job now, or -1.
 //
 // The wait is worth as long as loading takes when the free slot has other work meanwhile, and half as long when it
 // would idle: so the GPU time that idles by it stays below half of what loading would cost.
@@ -100,8 +100,8 @@ func (f *Fleet) await(w *Want, x *facts, c set, now time.Time) (n int32, until t
 	return f.soonest(x, now, deadline)
 }
 
-// soonest returns the eligible warm host that is free first, if that is after now and before the deadline; -1
-// when it is too early for it to hold the job, or when it cannot.
+// soonest finds the eligible warm host that is free first, if that is after now and before the deadline. until is zero when there
+// is none. n is -1 when there is none, when the host cannot prefetch the job, or when it is too early for that.
 func (f *Fleet) soonest(x *facts, now, deadline time.Time) (n int32, until time.Time) {
 	n, first := int32(-1), deadline.UnixNano()
 	for i := range x.warm {
@@ -131,7 +131,7 @@ const never = math.MaxInt64
 
 // freeAt is when a host with exactly as many jobs as slots is expected to have a free one, in Unix nanoseconds;
 // never for others and when a job's run time is unknown. Jobs that are being offered to it count as well: of those that
-// come together, the second one is placed before the host has said that it runs the first.
+// come together, the second one is placed before the host has reported that it runs the first.
 func (h *host) freeAt() int64 {
 	first := int64(never)
 	if h.foreign > 0 || h.used() != h.slots {

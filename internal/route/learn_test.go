@@ -112,7 +112,7 @@ func TestAWarmHostIsAwaitedOnlyWhenItMayTakeTheJobAndNothingIsPreferred(t *testi
 		"SixtyFourAreWarm":   {warm: many(64), chosen: "none"},
 		"SixtyFiveAreWarm":   {warm: many(65), chosen: "idle"},
 		"NoneIsWarm":         {chosen: "idle"},
-		"ItIsWarmAndRunsOne": {nil, warmBehind(hashOf(3)), "idle"}, // nobody knows how long
+		"ItIsWarmAndRunsOne": {nil, warmBehind(hashOf(3)), "idle"}, // it is not known how long
 		"ItIsWarmAndBusy":    {nil, warmBehind(hashOf(4)), "none"},
 	} {
 		f, w := loads(seconds(20), 0, c.warm...), want(1)
@@ -178,7 +178,7 @@ func TestAJobWaitsLongerForAWarmHostWhileTheIdleOneHasOtherWork(t *testing.T) {
 	}
 }
 
-// busyHost is one that may hold a job more, and when it is free; 0 = nobody knows.
+// busyHost is one that may hold a job more, and when it is free; 0 = not known.
 type busyHost struct {
 	id   string
 	free time.Duration

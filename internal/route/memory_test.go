@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// outOfMemory is the n-th failure of hash 1 on host a, by a job of a size; 0 = nobody knows.
+// outOfMemory is the n-th failure of hash 1 on host a, by a job of a size; 0 = unknown.
 func outOfMemory(n int, tenant string, size int64) route.Strike {
 	s := strike(n, failure.OutOfMemory, tenant)
 	s.Size = size

@@ -33,7 +33,7 @@ func (r *Room) PlaceOf(f *Fleet, t Tenant, priority int, now time.Time) int {
 	return l.depth + r.ahead(f, l, l.depth) + 1
 }
 
-// ahead is how many tickets of other lanes come before one of a lane that has some before it there.
+// ahead is how many tickets of other lanes come before a ticket of lane l before which own others stand in that lane.
 func (r *Room) ahead(f *Fleet, l *lane, own int) int {
 	step, scale := int64(r.ageStep()), r.scale(r.now)
 	if l.facts == nil {

@@ -73,7 +73,7 @@ func (p Policy) BlockFor(level int, jitter time.Duration) time.Duration {
 const strikesPerBlock = 10
 
 // StrikesFor is how long the strikes of a pair are kept after they changed last: ten times its last block, or what
-// its first one would be. Level is the strikes', which the last block has raised.
+// its first one would be. level is that of the strikes, which the last block has raised.
 func (p Policy) StrikesFor(level int) time.Duration {
 	return strikesPerBlock * p.BlockFor(max(level-1, 0), 0)
 }

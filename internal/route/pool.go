@@ -62,7 +62,7 @@ type poolLane struct {
 	classes []*class // heap: first come first
 }
 
-// byHead is the order of the classes of a lane in a pool, which all have as many capable hosts.
+// byHead is the order of the classes of a lane in a pool. All of them have the same number of capable hosts.
 type byHead struct{ r *Room }
 
 func (o byHead) before(a, b *class) bool { return o.r.head(a).before(o.r.head(b)) }
@@ -179,7 +179,7 @@ func (r *Room) moveGroup(g *group, p *pool) {
 	r.release(old)
 }
 
-// leaveOwnPool has a class be in the pool of its group. It is in no list of a pool at this moment.
+// leaveOwnPool returns a class to the pool of its group. Call it while the class is in no list of a pool.
 func (r *Room) leaveOwnPool(c *class) {
 	if c.pool != nil {
 		r.release(c.pool)
@@ -276,7 +276,7 @@ func (r *Room) refresh(f *Fleet, p *pool) {
 	r.enlist(p)
 }
 
-// enlist has decisions find a pool.
+// enlist adds a pool to the lists in which decisions find it.
 func (r *Room) enlist(p *pool) {
 	if p.mask.count() > narrowPool {
 		p.wideAt = len(r.wide)

@@ -53,7 +53,7 @@ func (f *Fleet) reachOf(x *facts) *reach {
 	return x.reach
 }
 
-// reachFor returns the reach of a set of kinds, counted as had once more.
+// reachFor returns the reach of a set of kinds, and counts one more reference to it.
 func (f *Fleet) reachFor(met set) *reach {
 	met = met[:trimmed(met)]
 	key := contentKey(met)

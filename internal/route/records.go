@@ -38,7 +38,7 @@ type records struct {
 	unused     []int32
 	n          int
 	bySequence map[uint64]int32
-	byJob      map[JobID]int32 // the newest of those whose jobs have this name, in whatever tenant
+	byJob      map[JobID]int32 // the newest of those whose jobs have this name, of any tenant
 }
 
 func newRecords() records {

@@ -119,7 +119,7 @@ func (p *several) wait(s *simulation, first int, j *simJob) {
 	}
 }
 
-// reaches gives when something that a host says now reaches a member.
+// reaches gives when something that a host reports now reaches a member.
 func (p *several) reaches(s *simulation, host, member int) time.Time {
 	heard := s.now.Add(newsTime)
 	home := p.home[host]
@@ -139,8 +139,8 @@ func (p *several) relayed(known time.Time, member int) time.Time {
 	return noon.Add(shift + p.interval*time.Duration(math.Ceil(float64(passed)/float64(p.interval))))
 }
 
-// told gives when the others know of a ticket that a member has written or claimed: with its next relay, or when there are none
-// by their watches.
+// told gives when the others know of a ticket that a member has written or claimed: with its next relay, or, when there are no
+// relays, by their watches.
 func (p *several) told(written time.Time, member int) time.Time {
 	if p.interval == 0 {
 		return written.Add(ticketTime)

@@ -41,8 +41,8 @@ func (t *Ticket) Want() Want {
 }
 
 // RankStep is by how much a ticket counts as newer for each dispatcher that is to claim it first. Dispatchers that share a
-// waiting room so go through a lane in different orders, and seldom claim one ticket at the same time; and what one of them
-// leaves for long the others take.
+// waiting room so go through a lane in different orders, and seldom claim one ticket at the same time; and a ticket that one of
+// them leaves for long is claimed by another.
 const RankStep = 100 * time.Millisecond
 
 // Room is the waiting room: tickets, and the order in which they run.
@@ -67,14 +67,14 @@ type Room struct {
 	unplaced []*group // made since the last decision
 
 	list    []*group // all
-	placeAt int      // of list, what stands behind was placed since the installations of a workflow have changed
+	placeAt int      // place in list: the groups from there on were placed since the hosts that can run some workflow have changed
 
 	pools   map[poolKey]*pool
 	all     []*pool
 	wide    []*pool
 	narrow  [][]*pool // by host
 	version uint64    // Fleet.version that all of them follow from; less when some do not yet
-	around  int       // of all, which is refreshed next
+	around  int       // place in all of the pool that is refreshed next
 	timers  timers
 	overdue []timer // expired, and not yet returned by Expired
 

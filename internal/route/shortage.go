@@ -17,7 +17,7 @@ type Shortage struct {
 	Unknown bool `json:"unknown,omitempty"`
 }
 
-// lacked counts a job that ran out of memory and returns how many of its tenant have.
+// lacked counts a job that ran out of memory. It returns how many jobs of its tenant have.
 func (s *Strikes) lacked(f *Strike) int {
 	s.Ran = max(s.Ran, f.Ran)
 	if s.Memory == nil {
@@ -35,7 +35,7 @@ func (s *Strikes) lacked(f *Strike) int {
 	return m.Failures
 }
 
-// least is the smallest known size that a block holds for what ran out of memory; 0 = it holds every job.
+// least is the size from which a block for these failures holds, where ran is the biggest job that has run on the host; 0 = all sizes.
 func (m *Shortage) least(ran int64) int64 {
 	switch {
 	case !m.Unknown || ran == 0:

@@ -54,7 +54,7 @@ type simHost struct {
 
 func (h *simHost) has(model int) bool { return slices.Contains(h.warm, model) }
 
-// policy decides. It sees hosts and jobs as the simulation has them, and is told of everything.
+// policy decides. It sees hosts and jobs as the simulation has them, and is called for everything that happens.
 type policy interface {
 	arrived(s *simulation, j *simJob)
 	changed(s *simulation, host int)

@@ -24,7 +24,7 @@ type Strikes struct {
 	Ran int64 `json:"ran,omitempty"`
 	// Suspects are the jobs that the host went down with, or fell sick with, since the last success of their tenant.
 	Suspects []Suspicion `json:"suspects,omitempty"`
-	// Guilty are the tenants whose jobs of this hash take hosts down, each with what shows it, for people.
+	// Guilty are the tenants whose jobs of this hash take hosts down, each with the proof as a text for people.
 	Guilty map[Tenant]string `json:"guilty,omitempty"`
 	// Open is the last block. It stands until its Until; it may be over.
 	Open *Block `json:"open,omitempty"`
@@ -41,7 +41,7 @@ const marksKept = 16
 // suspectsKept bounds Suspects; the newest are kept.
 const suspectsKept = 8
 
-// Suspicion is a job that a host went down with, and where it stood.
+// Suspicion is a job that a host went down with, and how far the job was.
 type Suspicion struct {
 	Tenant   Tenant        `json:"tenant"`
 	Job      JobID         `json:"job"`

@@ -40,7 +40,7 @@ func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Str
 	return s, lift, true
 }
 
-// recovered reports whether a success takes the reason from the standing block.
+// recovered reports whether the standing block has no reason any more after a success.
 func (s *Strikes) recovered(tenant Tenant, size int64) bool {
 	b := s.Open
 	switch {

@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// Turn stands in counts by reason for jobs that some host may take and that only wait their turn.
+// Turn is the key, in counts by reason, of jobs that some host may take and that only wait for their turn.
 const Turn = "turn"
 
 // Survey is what is counted of all hosts, blocks and tickets.
@@ -17,10 +17,10 @@ type Survey struct {
 	Hosts           map[Availability]int
 	Busy, Free, Out int // slots; Out are those of hosts that are given no jobs
 	Blocks          map[failure.Kind]int
-	Active, Blocked int // pairs of a host that is present and a workflow that it ran lately or that is blocked there, and the blocked ones of these
+	Active, Blocked int // Active: pairs of a host that is present and a workflow that it ran lately or that is blocked there; Blocked: those that are blocked
 	Tenants         map[Tenant]*TenantSurvey
 	Wanted          map[string]int // hosts that each pool wants
-	Capacity        int            // tickets
+	Capacity        int            // tickets that were counted
 
 	order []orderedLane
 	later []laterTicket
@@ -45,7 +45,7 @@ type SurveyOptions struct {
 const defaultTarget = time.Minute
 
 // Survey counts. It calls pause wherever other work on the fleet and the room may be done in between, and gives up when
-// pause says no. What changes meanwhile is counted as it was or as it is.
+// pause returns false. What changes meanwhile is counted as it was or as it is.
 func (r *Room) Survey(f *Fleet, o SurveyOptions, now time.Time, pause func() bool) *Survey {
 	if o.Target <= 0 {
 		o.Target = defaultTarget

@@ -56,7 +56,7 @@ func TestASurveyCountsHostsSlotsBlocksAndTickets(t *testing.T) {
 	}
 }
 
-// A single list must agree with the places that single jobs are told.
+// The list of all jobs must agree with the places that are computed for single jobs.
 func TestTheOrderOfASurveyIsThatOfThePlaces(t *testing.T) {
 	t.Parallel()
 	f := fleet(online("a"))

@@ -25,7 +25,7 @@ type timer struct {
 	kind     timerKind
 }
 
-// moments are the times at which a record's timers ring, by their kind; 0 = none. Number -1 is no record.
+// moments are the times of a record's timers, by kind; 0 = none. For the number -1, which is no record, there are none.
 func (r *Room) moments(i int32) (at [timeAvoid + 1]int64) {
 	if i < 0 {
 		return at

@@ -101,8 +101,8 @@ func (r *Room) PlaceNew(f *Fleet, now time.Time) {
 	}
 }
 
-// CatchUp does a part of what has changed since the last decision, and reports whether there is more. Only with a Slice
-// may there be: until it is done, tickets may be passed over although a host could take them.
+// CatchUp applies a part of what has changed since the last decision, and reports whether there is more to apply, which can
+// only be so with a Slice. Until all is applied, tickets may be passed over although a host could take them.
 func (r *Room) CatchUp(f *Fleet, now time.Time) bool {
 	r.sync(f, now)
 	return r.behind
@@ -112,7 +112,7 @@ func (r *Room) CatchUp(f *Fleet, now time.Time) bool {
 // a ticket, it has named none, and goes on when it is called again.
 func (r *Room) Behind() bool { return r.behind }
 
-// lookAt applies what a question about the order of tickets depends on: that is no host that can take them.
+// lookAt applies the changes on which the order of tickets depends. Which hosts can take them does not matter for that.
 func (r *Room) lookAt(f *Fleet, now time.Time) (more bool) {
 	more = r.tick(now)
 	r.levelNewcomers(f)
@@ -137,7 +137,7 @@ func (r *Room) sync(f *Fleet, now time.Time) {
 	r.behind = more || left <= 0
 }
 
-// refreshPools has the masks of pools follow from the hosts that there are now.
+// refreshPools brings the masks of pools up to date with the hosts that there are now.
 func (r *Room) refreshPools(f *Fleet, left int) int {
 	if r.version == f.version {
 		return left

@@ -68,7 +68,7 @@ type Block struct {
 	Kind     failure.Kind  `json:"kind"`
 	Message  string        `json:"message,omitempty"`
 	Job      JobID         `json:"job,omitempty"`
-	Tenant   Tenant        `json:"tenant,omitempty"` // whose job it is, and whose failure the message tells
+	Tenant   Tenant        `json:"tenant,omitempty"` // whose job failed; Message describes that failure
 	Tenants  []Tenant      `json:"tenants"`          // whom it holds for; Everyone = all
 	Failures int           `json:"failures"`         // strikes that led to it
 	Level    int           `json:"level"`            // blocks of the pair before this one, as in Strikes.Level: a success does not reset it

@@ -141,7 +141,7 @@ func (w *world) down(t route.Tenant) int {
 	return n
 }
 
-// best are the hosts that only the rendezvous tells apart.
+// best are the hosts between which only the rendezvous decides.
 func (w *world) best(j route.Want, now time.Time) []route.HostID {
 	c := w.candidates(j, now)
 	keep := func(value func(id route.HostID) int) {
@@ -251,7 +251,7 @@ func (w *world) charge(t route.Tenant, priority int, seconds float64) {
 	w.runTimes[l] = append(w.runTimes[l], seconds)
 }
 
-// rank is what a lane has used and is using, per weight. Half-life plays no part: worlds stand still.
+// rank is what a lane has used and is using, per weight. The half-life does not matter: no time passes in a world.
 func (w *world) rank(t route.Tenant, priority int) float64 {
 	l := lane(t, priority)
 	cost := 1.0

@@ -76,7 +76,7 @@ func (b *CapabilityBuilder) AddFiles(class, input string, choices []string) {
 	b.files[list] = values
 }
 
-// NewCapability returns the set of what was added to b so far. b may be used on.
+// NewCapability returns the set of what was added to b so far. b may be used further.
 //
 // A list that would make the set too large is left out whole, and its input
 // counts as not enumerated, so that the host counts as capable of every value: choices that

@@ -21,7 +21,7 @@ type member int32
 
 func (m member) value() int32 { return int32(m) + 1 }
 
-// noIndex is the array index of names that are none. It comes after all others.
+// noIndex is the index of names that are no array index. It comes after all others.
 const noIndex = math.MaxUint32
 
 func (d *document) start(at int32) int32 { return int32(d.tokens[at].start &^ flags) }
@@ -58,7 +58,7 @@ func (d *document) end(at int32) int32 {
 // raw is the value at token at, which is no container, as it is written.
 func (d *document) raw(at int32) []byte { return d.src[d.start(at):d.tokens[at].limit] }
 
-// kindName says what the value at token at is instead of what it should be.
+// kindName names the kind of the value at token at, for messages.
 func (d *document) kindName(at int32) string {
 	switch d.kind(at) {
 	case kindNull:

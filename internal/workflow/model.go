@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// maxModel is the longest name of a file there is, in bytes.
+// maxModel is the longest name that a file can have, in bytes.
 const maxModel = 255
 
 // model returns the model file that the string at token at names, or nothing.
@@ -43,7 +43,7 @@ func isModel(s []byte) bool {
 	}
 	extension := end[dot+1:]
 	for i := range extension {
-		lower[i] = extension[i] | 0x20 // of nothing but a capital this makes a letter
+		lower[i] = extension[i] | 0x20 // this turns no byte but a capital into a letter
 	}
 	switch string(lower[:len(extension)]) {
 	case "safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "pkl", "npz", "vae", "yaml", "yml":

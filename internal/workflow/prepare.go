@@ -42,7 +42,7 @@ type Preparation struct {
 type Prepared struct {
 	Body     []byte            // the workflow; what was not replaced is verbatim
 	Seeds    map[string]uint64 // node → seed drawn for it; nil when none was
-	Added    []string          // nodes that the workflow did not have, which mean nothing to people
+	Added    []string          // nodes that the workflow did not have, and that its author does not know
 	Unlinked []string          // nodes whose filename_prefix is no link any more
 }
 
@@ -232,7 +232,7 @@ func (w *writer) prefixed(name []byte) []byte {
 	return append(appendInside(append(texts, '/'), name), '"')
 }
 
-// spell asks for the spelling of a file. The three names are one string, cut.
+// spell asks for the spelling of a file. The three names are cut from one string, which is allocated once.
 func (w *writer) spell(class, path, file []byte) string {
 	names := string(class) + "." + string(path) + "=" + string(file)
 	from, to := len(class)+1, len(class)+1+len(path)

@@ -123,9 +123,9 @@ func (s *sizer) given(n *node) extent {
 	return e
 }
 
-// join makes e the larger one of both, and unknown where one of them is. From a
-// node that makes no pictures that anybody knows of, an input for pictures gets
-// some of an unknown size.
+// join makes e the larger one of both, and unknown where one of them is. An
+// input for pictures that links to a node of which no pictures are known gets
+// pictures of an unknown size.
 func (e *extent) join(from extent) {
 	if !from.made && e.takes == passed {
 		return
@@ -190,7 +190,7 @@ func lower(b, text []byte) []byte {
 	return b
 }
 
-// tellsOnly says whether a class tells a model of a size and makes nothing.
+// tellsOnly says whether nodes of a class only give a size to a model, and make no pictures.
 func tellsOnly(class []byte) bool {
 	return bytes.HasPrefix(class, []byte("CLIPTextEncode")) || bytes.HasPrefix(class, []byte("ModelSampling"))
 }
