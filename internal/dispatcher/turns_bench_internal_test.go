@@ -36,6 +36,7 @@ func (w *stillWire) PresenceTTL() time.Duration { return time.Hour }
 func (w *stillWire) EventsAge() time.Duration   { return time.Hour }
 func (w *stillWire) AnswerBytes() int           { return 1 << 20 }
 func (w *stillWire) JobsRoom() int64            { return 0 }
+func (w *stillWire) LaneCap() int64             { return 10_000 }
 
 func (w *stillWire) Chain(context.Context, job.Tenant, job.ID) ([]queue.Link, error) {
 	return w.chain, nil
