@@ -36,7 +36,7 @@ var (
 // job that has an invalid one with the event dead, reason invalid_job.
 func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, error) {
 	if spec.ID == "" {
-		spec.ID = ID(strings.ToLower(rand.Text()))
+		spec.ID = NewID()
 	}
 	if !c.tenant.Valid() || !p.Valid() || !spec.ID.Valid() || spec.ID.Ours() {
 		return Receipt{}, &BadRequest{Message: fmt.Sprintf("cannot submit job %q to tenant %q, priority %d: a tenant has 1 to 64 of A-Z a-z 0-9 _ -, "+
@@ -58,6 +58,9 @@ func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, er
 	}
 	return Receipt{Tenant: c.tenant, Job: spec.ID, Sequence: sequence}, nil
 }
+
+// NewID is a random id, as Submit gives one to a job that has none.
+func NewID() ID { return ID(strings.ToLower(rand.Text())) }
 
 const (
 	publishTimeout = 5 * time.Second        // when the context has no deadline

@@ -3,10 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -115,7 +113,7 @@ func (s *submitCmd) publish(ctx context.Context, c *daemon.Console, a *asker, te
 
 // submit publishes a job; one that is too large for a message of NATS as a file, which the job names.
 func (s *submitCmd) submit(ctx context.Context, c *daemon.Console, client *jetstream.Client, spec jetstream.Spec) (jetstream.Receipt, error) {
-	spec.ID = cmp.Or(spec.ID, jetstream.ID(strings.ToLower(rand.Text())))
+	spec.ID = cmp.Or(spec.ID, jetstream.NewID())
 	receipt, err := client.Submit(ctx, jetstream.Priority(s.Priority), spec)
 	if !errors.Is(err, jetstream.ErrTooLarge) {
 		return receipt, err

@@ -9,18 +9,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
-
-// catalogLists are the names in files of hosts' catalogues, by the digests of the files: hosts that are installed alike share them.
-type catalogLists struct {
-	mu    sync.Mutex // guards known
-	known map[string][]string
-}
 
 const (
 	listsKept    = 500 // files; most have some names, and that of the classes some thousands
@@ -99,9 +92,7 @@ func (a *capabilityAnswer) add(kind string, names []string, text string) {
 
 // namesOf reads the names in a file of a catalogue: of models a list, of classes the keys of an object.
 func (d *Dashboard) namesOf(ctx context.Context, digest string, list bool) ([]string, error) {
-	d.lists.mu.Lock()
-	names, known := d.lists.known[digest]
-	d.lists.mu.Unlock()
+	names, known := d.lists.get(digest)
 	if known {
 		return names, nil
 	}
@@ -115,12 +106,7 @@ func (d *Dashboard) namesOf(ctx context.Context, digest string, list bool) ([]st
 		names = keysOf(body)
 	}
 	slices.Sort(names)
-	d.lists.mu.Lock()
-	defer d.lists.mu.Unlock()
-	if d.lists.known == nil || len(d.lists.known) >= listsKept {
-		d.lists.known = map[string][]string{}
-	}
-	d.lists.known[digest] = names
+	d.lists.put(digest, names)
 	return names, nil
 }
 

@@ -37,8 +37,8 @@ type Dashboard struct {
 	assets *assets
 	hub    *hub
 	shared shared
-	thumbs thumbs
-	lists  catalogLists
+	thumbs memo[uint64, thumb]    // by the sequence of the job's last event
+	lists  memo[string, []string] // the names in files of hosts' catalogues, by digest: hosts that are installed alike share them
 	logins attempts
 }
 
@@ -63,7 +63,10 @@ func New(q *queue.Queue, cfg Config) (*Dashboard, error) {
 		return nil, err
 	}
 	d := &Dashboard{q: q, cfg: cfg, assets: embedded, hub: newHub(q, cfg.Logger, cfg.MostViewers), shared: shared{now: time.Now}}
-	d.hub.metrics.register(cfg.Registerer)
+	d.thumbs.most, d.lists.most = thumbsKept, listsKept
+	if cfg.Registerer != nil {
+		d.hub.register(cfg.Registerer)
+	}
 	return d, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -21,7 +22,7 @@ type hub struct {
 	linger time.Duration // after the last viewer
 	most   int           // viewers at a time
 
-	metrics metrics
+	resyncs atomic.Int64
 
 	mu      sync.Mutex // guards all below
 	ring    ring
@@ -43,9 +44,7 @@ const (
 )
 
 func newHub(q *queue.Queue, log *slog.Logger, most int) *hub {
-	h := &hub{q: q, log: log, linger: hubLinger, most: most}
-	h.metrics.hub = h
-	return h
+	return &hub{q: q, log: log, linger: hubLinger, most: most}
 }
 
 var errClosed = errors.New("this dashboard is stopping")
@@ -211,7 +210,7 @@ func (h *hub) news(at place) batch {
 	found, reaches := h.ring.behind(at.sequence, mostBatch)
 	if !reaches || at.epoch != h.epoch {
 		b.resync = true
-		h.metrics.resyncs.Add(1)
+		h.resyncs.Add(1)
 		return b
 	}
 	if len(found) == mostBatch {

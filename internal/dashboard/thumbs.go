@@ -10,13 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// thumbs are the small pictures of completed jobs by the sequence of their last event. An event never changes, so each is read once.
-type thumbs struct {
-	mu    sync.Mutex // guards known
-	known map[uint64]thumb
-}
-
-// thumb is one of them.
+// thumb is the small picture of a completed job.
 type thumb struct {
 	tenant job.Tenant
 	object string // empty when the job has none
@@ -46,22 +40,6 @@ const (
 	thumbsKept   = 20_000
 	thumbsMost   = 200 // in one answer
 )
-
-func (t *thumbs) get(sequence uint64) (thumb, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	found, known := t.known[sequence]
-	return found, known
-}
-
-func (t *thumbs) put(sequence uint64, one thumb) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.known == nil || len(t.known) >= thumbsKept {
-		t.known = map[uint64]thumb{}
-	}
-	t.known[sequence] = one
-}
 
 // thumbsOf gives the small pictures of jobs whose last events have the given sequences, by these. Jobs without one, and those that the
 // viewer may not see, are left out.

@@ -33,8 +33,9 @@ func (d *Dispatcher) apiJob(ctx context.Context, r jetstream.StatusRequest) (sto
 			story.Name = chain[i].Name
 		}
 	}
-	story.Trace = traceOf(chain, d.q.Created())
-	if story.Tries, err = d.q.TriesOf(ctx, r.Tenant, r.Job, chain[0].ChainSequence); err != nil {
+	first := &chain[0]
+	story.Trace = job.TraceID(first.Tenant, first.Job, d.q.Created(), first.Traceparent)
+	if story.Tries, err = d.q.TriesOf(ctx, r.Tenant, r.Job, first.ChainSequence); err != nil {
 		return story, err
 	}
 	body, why, err := d.bodyOf(ctx, chain)
@@ -43,17 +44,6 @@ func (d *Dispatcher) apiJob(ctx context.Context, r jetstream.StatusRequest) (sto
 	}
 	story.Body, story.NoBody = bodyThatFits(body, why, d.roomBeside(&story))
 	return story, nil
-}
-
-// traceOf is the id of the trace of a job.
-func traceOf(chain []queue.Link, created time.Time) string {
-	parent := ""
-	for i := range chain {
-		if parent = chain[i].Traceparent; parent != "" {
-			break
-		}
-	}
-	return job.TraceID(chain[0].Tenant, chain[0].Job, created, parent)
 }
 
 // roomBeside is how many bytes an answer has left for the body of a job.

@@ -52,7 +52,7 @@ func Parse(m Message) (*Job, error) {
 			return nil, err
 		}
 	}
-	if validTraceparent(m.Traceparent) {
+	if _, valid := ParseTraceparent(m.Traceparent); valid {
 		spec.Traceparent = m.Traceparent
 	}
 	return &Job{

@@ -193,7 +193,7 @@ func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, w
 		if err != nil {
 			return err
 		}
-		link.Stored, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
+		link.Stored = storedAt(msg)
 		before := uint64(0)
 		if n := len(chain); n > 0 {
 			before = chain[n-1].ChainSequence

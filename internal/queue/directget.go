@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,6 +66,20 @@ func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string,
 }
 
 func sequenceOf(msg *nats.Msg) uint64 { return names.AddedUint(msg.Header, natsjs.SequenceHeader) }
+
+// storedAt is when a message was stored that a direct get has answered.
+func storedAt(msg *nats.Msg) time.Time {
+	at, _ := time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer)) // NATS has written it
+	return at
+}
+
+// noteOf is a stored event that a direct get has answered, or one as it was stored a moment ago, which has its subject still.
+func noteOf(msg *nats.Msg) jetstream.Note {
+	return jetstream.Note{
+		Subject: cmp.Or(names.Added(msg.Header, natsjs.SubjectHeader), msg.Subject), Header: msg.Header, Body: msg.Data,
+		Sequence: sequenceOf(msg), Time: storedAt(msg),
+	}
+}
 
 const (
 	replayBatch = 256
@@ -160,15 +175,11 @@ func (r *replaying) follow(ctx context.Context, ended <-chan struct{}) error {
 
 // take gives an event unless it was given before.
 func (r *replaying) take(msg *nats.Msg) error {
-	n := jetstream.Note{Subject: msg.Subject, Header: msg.Header, Body: msg.Data, Sequence: sequenceOf(msg)}
-	if stored := names.Added(msg.Header, natsjs.SubjectHeader); stored != "" {
-		n.Subject = stored
-	}
+	n := noteOf(msg)
 	if n.Sequence <= r.last {
 		return nil
 	}
 	r.last = n.Sequence
-	n.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
 	n.Pending = names.AddedUint(msg.Header, "Nats-Num-Pending")
 	if !r.tell(n) {
 		return errEnough

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -30,8 +29,8 @@ func (q *Queue) NewestEvents(ctx context.Context, subject string, since time.Tim
 	for range newestReads {
 		last := uint64(0)
 		complete, err := q.gets(ctx, answers, names.EventsStream, want, func(msg *nats.Msg) error {
-			last = sequenceOf(msg)
-			found = append(found, noteOf(msg, last))
+			n := noteOf(msg)
+			found, last = append(found, n), n.Sequence
 			return nil
 		})
 		if found = found[max(0, len(found)-most):]; err != nil || complete || last == 0 {
@@ -40,10 +39,4 @@ func (q *Queue) NewestEvents(ctx context.Context, subject string, since time.Tim
 		want.Since, want.Sequence = nil, last+1
 	}
 	return found, nil
-}
-
-// noteOf is a stored message that a direct get has answered.
-func noteOf(msg *nats.Msg, sequence uint64) jetstream.Note {
-	stored, _ := time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
-	return jetstream.Note{Subject: names.Added(msg.Header, natsjs.SubjectHeader), Header: msg.Header, Body: msg.Data, Sequence: sequence, Time: stored}
 }

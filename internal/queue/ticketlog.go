@@ -67,7 +67,7 @@ func ticketEntry(msg *nats.Msg, bucket string) Entry {
 	if prefix := names.KeySubject(bucket, ""); len(subject) > len(prefix) {
 		e.Key = subject[len(prefix):]
 	}
-	e.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
+	e.Time = storedAt(msg)
 	if operationOf(msg.Header) != natsjs.KeyValuePut {
 		e.Phase = Gone
 	}

@@ -64,7 +64,8 @@ func (q *Queue) TriesOf(ctx context.Context, tenant job.Tenant, id job.ID, after
 	defer func() { _ = answers.Unsubscribe() }() // the connection may be closed already
 	want := batchGet{Sequence: after + 1, Subject: names.TrySubject(tenant, "", id, "", ""), Batch: mostTries}
 	_, err = q.gets(ctx, answers, names.EventsStream, want, func(msg *nats.Msg) error {
-		if t, ok := TryOf(&jetstream.Note{Subject: names.Added(msg.Header, natsjs.SubjectHeader), Body: msg.Data}); ok {
+		n := noteOf(msg)
+		if t, ok := TryOf(&n); ok {
 			tries = append(tries, t)
 		}
 		return nil
@@ -113,8 +114,7 @@ func (q *Queue) EventsFor(ctx context.Context, w *WebhookSettings, after uint64,
 		}
 		before := after
 		complete, err := q.gets(ctx, answers, names.EventsStream, want, func(msg *nats.Msg) error {
-			n := jetstream.Note{Subject: names.Added(msg.Header, natsjs.SubjectHeader), Header: msg.Header, Body: msg.Data, Sequence: sequenceOf(msg)}
-			n.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
+			n := noteOf(msg)
 			if !take(&n) {
 				return errEnough
 			}

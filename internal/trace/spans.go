@@ -15,8 +15,7 @@ import (
 
 // recorder makes the spans of one job from its events, which come in their order.
 type recorder struct {
-	ids    ids
-	parent parent // of the publisher
+	ids ids
 
 	spans   []*otlp.Span // that have ended
 	waits   int
@@ -28,15 +27,13 @@ type recorder struct {
 // others.
 func spansOf(events []job.Event, created time.Time) []*otlp.Span {
 	first, last := &events[0], &events[len(events)-1]
-	r := &recorder{ids: idsOf(first, created), parent: parentOf(first.Traceparent)}
+	r := &recorder{ids: idsOf(first, created)}
 	lane := names.LaneSubject(job.Lane{Tenant: first.Tenant, Priority: first.Priority})
-	whole := r.ids.span("job", "process "+lane, first.Time)
+	whole := r.ids.span(wholeKey, "process "+lane, first.Time)
 	whole.Kind, whole.Attributes = otlp.Span_SPAN_KIND_CONSUMER, attributesOf(first, last, lane)
-	if r.parent.valid {
-		whole.ParentSpanId = r.parent.span[:]
-		whole.Links = []*otlp.Span_Link{{TraceId: r.parent.trace[:], SpanId: r.parent.span[:]}}
-	} else {
-		whole.ParentSpanId = nil
+	if parent, valid := job.ParseTraceparent(first.Traceparent); valid {
+		whole.ParentSpanId = parent.Span[:]
+		whole.Links = []*otlp.Span_Link{{TraceId: parent.Trace[:], SpanId: parent.Span[:]}}
 	}
 	r.begin(first.Time)
 	for i := range events {
@@ -77,7 +74,7 @@ func attributesOf(first, last *job.Event, lane string) []*common.KeyValue {
 // begin starts a wait.
 func (r *recorder) begin(at time.Time) {
 	r.waits++
-	r.wait = r.ids.span("wait "+strconv.Itoa(r.waits), "wait", at)
+	r.wait = r.ids.below("wait "+strconv.Itoa(r.waits), "wait", at)
 }
 
 // close ends what is under way.
@@ -99,7 +96,7 @@ func (r *recorder) event(e *job.Event) {
 		}
 	case job.Started:
 		r.close(e.Time)
-		r.attempt = r.ids.span(fmt.Sprintf("attempt %d", e.Attempt), "attempt", e.Time)
+		r.attempt = r.ids.below(fmt.Sprintf("attempt %d", e.Attempt), "attempt", e.Time)
 		r.attempt.Attributes = []*common.KeyValue{
 			text("comfyherd.host", e.Host), number("comfyherd.attempt", e.Attempt), text("comfyherd.prompt_id", e.PromptID),
 		}

@@ -184,7 +184,7 @@ func TestTracesOfDeadJobsAndOfPublishersThatExportAreAlwaysExported(t *testing.T
 	}
 	spans := r.trace(f, "bad")
 	if whole := spans[0]; whole.GetStatus().GetCode() != tracev1.Status_STATUS_CODE_ERROR || text(whole, "error.type") != "expired" || len(whole.GetParentSpanId()) != 0 ||
-		hex.EncodeToString(whole.GetTraceId()) != fmt.Sprintf("%x", trace.ID("acme", "bad", f.q.Created())) {
+		hex.EncodeToString(whole.GetTraceId()) != fmt.Sprintf("%x", job.DerivedTraceID("acme", "bad", f.q.Created())) {
 		t.Errorf("the job's span is %v", whole)
 	}
 	if slices.ContainsFunc(spans, func(s *tracev1.Span) bool { return text(s, "comfyherd.job") != "" && text(s, "comfyherd.job") != "bad" }) {
