@@ -17,11 +17,11 @@ const (
 // seconds on large installations, so that it is never asked while a prompt runs or waits. A host that is never idle accepts
 // no further job until a reading that is wanted was made.
 func (h *host) readCapabilityWhenIdle(ctx context.Context, c *checkup, backlog int) {
-	dear := c.took > cheapReading && time.Since(c.learned) < readingShare*c.took
-	if !dear && h.relearn.Swap(false) {
+	costly := c.took > cheapReading && time.Since(c.learned) < readingShare*c.took
+	if !costly && h.relearn.Swap(false) {
 		c.wanted = true
 	}
-	due := c.wanted || !dear && time.Since(c.learned) >= h.cfg.LearnEvery
+	due := c.wanted || !costly && time.Since(c.learned) >= h.cfg.LearnEvery
 	idle := false
 	h.set(func(d *admission) {
 		idle = len(d.slotted) == 0 && backlog == 0

@@ -8,7 +8,7 @@ import (
 )
 
 // evidence is what is known beside a job's own attempts, and whether a job of its workflow has completed lately.
-func (l *loop) evidence(o *owned, attempts []failure.Attempt) (known failure.Evidence, goodNamed bool, err error) {
+func (l *loop) evidence(o *owned, attempts []failure.Attempt) (known failure.Evidence, recentlyCompleted bool, err error) {
 	last, which := &attempts[len(attempts)-1], o.tenantHash()
 	told := l.ask(func(now time.Time) {
 		for i := range attempts {
@@ -16,8 +16,8 @@ func (l *loop) evidence(o *owned, attempts []failure.Attempt) (known failure.Evi
 				known.Back = append(known.Back, attempts[i].Host)
 			}
 		}
-		goodNamed = l.successes.recent(which, now)
-		if last.Lost() && !goodNamed {
+		recentlyCompleted = l.successes.recent(which, now)
+		if last.Lost() && !recentlyCompleted {
 			known.Others = l.guilt.otherLosses(which, o.job.ID)
 		}
 		if last.Kind == failure.Refused {
@@ -30,7 +30,7 @@ func (l *loop) evidence(o *owned, attempts []failure.Attempt) (known failure.Evi
 	if !told {
 		return known, false, errStopped
 	}
-	return known, goodNamed, nil
+	return known, recentlyCompleted, nil
 }
 
 var errStopped = errors.New("the dispatcher has stopped")

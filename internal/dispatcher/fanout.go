@@ -43,11 +43,11 @@ const (
 
 // otherRelay is what is known of another dispatcher and its relays.
 type otherRelay struct {
-	able  bool      // it can relay
-	told  bool      // it also relays the tickets that it has written or claimed
-	wants bool      // it needs relays
-	began bool      // it has relayed since this dispatcher wants it
-	heard time.Time // when it relayed last, or could have begun to
+	able          bool      // it can relay
+	relaysTickets bool      // it also relays the tickets that it has written or claimed
+	wants         bool      // it needs relays
+	began         bool      // it has relayed since this dispatcher wants it
+	heard         time.Time // when it relayed last, or could have begun to
 }
 
 const (
@@ -81,7 +81,7 @@ func (f *fanOut) peer(s *queue.DispatcherState, now time.Time) {
 		o = &otherRelay{heard: now}
 		f.others[s.Dispatcher] = o
 	}
-	o.able, o.told, o.wants = s.Relays, s.RelaysTickets, s.WantsRelays
+	o.able, o.relaysTickets, o.wants = s.Relays, s.RelaysTickets, s.WantsRelays
 	f.wantedByOthers(now)
 }
 
@@ -97,7 +97,7 @@ func (f *fanOut) wantedByOthers(now time.Time) {
 		wanted = wanted || o.wants
 	}
 	f.relays.want(wanted, f.followedHosts, now)
-	f.news.tells.Store(wanted || f.news.closed)
+	f.news.relaying.Store(wanted || f.news.closed)
 }
 
 // relayed takes in that a dispatcher has relayed.
@@ -166,7 +166,7 @@ func (f *fanOut) look(now time.Time) {
 func (f *fanOut) followTickets() {
 	relayed := f.stage == sharing && f.news.synced && !f.news.lost
 	for _, o := range f.others {
-		relayed = relayed && o.told
+		relayed = relayed && o.relaysTickets
 	}
 	if relayed {
 		f.ticket.close()
@@ -174,7 +174,7 @@ func (f *fanOut) followTickets() {
 		f.ticket.open()
 	}
 	f.news.closed = relayed
-	f.news.tells.Store(relayed || f.relays.wanted)
+	f.news.relaying.Store(relayed || f.relays.wanted)
 }
 
 // takesTickets reports whether what others relay of tickets is taken in: also for a moment before the watch is closed.

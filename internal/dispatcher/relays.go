@@ -203,7 +203,7 @@ func (l *loop) relayReceived(r queue.Relay) {
 				return
 			}
 			for _, c := range tickets {
-				l.news.told(c, now)
+				l.news.received(c, now)
 			}
 		})
 	}

@@ -111,7 +111,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, a
 			return failure.Decision{}, err
 		}
 	}
-	known, goodNamed, err := d.loop.evidence(o, attempts)
+	known, recentlyCompleted, err := d.loop.evidence(o, attempts)
 	if err != nil {
 		return failure.Decision{}, err
 	}
@@ -119,7 +119,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, a
 	switch {
 	case !last.Lost():
 		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
-	case decision.Guilt != nil && !goodNamed:
+	case decision.Guilt != nil && !recentlyCompleted:
 		return decision, d.markGuilt(ctx, o, failed.Host, decision.Message)
 	}
 	return decision, nil

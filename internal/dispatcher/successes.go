@@ -15,9 +15,9 @@ type successes struct {
 const (
 	// successesMost bounds each of the two maps: one that is full is emptied, and fills again.
 	successesMost = 65_536
-	// goodName is how long after a job has completed its workflow counts as good: when another job of it takes hosts down
+	// recentSuccess is how long after a job has completed its workflow counts as good: when another job of it takes hosts down
 	// in that time, that job is at fault and not the workflow.
-	goodName = time.Hour
+	recentSuccess = time.Hour
 )
 
 func newSuccesses() *successes {
@@ -39,8 +39,8 @@ func (s *successes) add(host string, e *queue.EndedJob, now time.Time) {
 	s.largest[p] = e.Size
 }
 
-// recent reports whether a job of a workflow has completed within goodName.
+// recent reports whether a job of a workflow has completed within recentSuccess.
 func (s *successes) recent(which tenantHash, now time.Time) bool {
 	at, completed := s.last[which]
-	return completed && now.Sub(at) < goodName
+	return completed && now.Sub(at) < recentSuccess
 }

@@ -17,7 +17,7 @@ import (
 // delivered again.
 type ticketNews struct {
 	ticketNewsParts
-	tells atomic.Bool // this dispatcher's changes are to be relayed; read by walks
+	relaying atomic.Bool // this dispatcher's changes are to be relayed; read by walks
 
 	closed bool // the watch is closed, so that this dispatcher's changes are taken in without it
 	synced bool // the watch has reported all that stood when it began
@@ -78,12 +78,12 @@ func (n *ticketNews) watched(c *queue.Change[queue.Ticket]) bool {
 func (n *ticketNews) own(c queue.Change[queue.Ticket], now time.Time) {
 	n.relay(c)
 	if n.closed {
-		n.told(c, now)
+		n.received(c, now)
 	}
 }
 
-// told takes in a change. The same one may come twice, and newer ones before older ones.
-func (n *ticketNews) told(c queue.Change[queue.Ticket], now time.Time) {
+// received takes in a change. The same one may come twice, and newer ones before older ones.
+func (n *ticketNews) received(c queue.Change[queue.Ticket], now time.Time) {
 	if _, twice := n.ahead[c.Revision]; twice || c.Revision <= n.known {
 		return
 	}
@@ -166,7 +166,7 @@ func (n *ticketNews) logged(log queue.TicketLog) {
 // found takes in a change that was read: those before it, which were not found, have been replaced by later ones.
 func (n *ticketNews) found(c queue.Change[queue.Ticket], now time.Time) {
 	if n.closed {
-		n.told(c, now)
+		n.received(c, now)
 		n.advance(c.Revision)
 	}
 }
@@ -181,7 +181,7 @@ func (n *ticketNews) readAll(err error, now time.Time) {
 
 // ticketChanged tells the loop of a ticket that this dispatcher has written, or claimed.
 func (d *Dispatcher) ticketChanged(c queue.Change[queue.Ticket]) {
-	if d.loop.news.tells.Load() {
+	if d.loop.news.relaying.Load() {
 		d.loop.tell(func(now time.Time) {
 			c.Time = now
 			d.loop.news.own(c, now)

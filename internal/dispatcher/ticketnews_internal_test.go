@@ -86,7 +86,7 @@ func TestNewsOfTicketsThatComeInAnyOrderOrNotAtAll(t *testing.T) {
 			fresh := append(n.log[from:len(n.log):len(n.log)], n.log[from:]...)
 			random.Shuffle(len(fresh), func(i, k int) { fresh[i], fresh[k] = fresh[k], fresh[i] })
 			for _, c := range fresh[:random.IntN(len(fresh)+1)] {
-				n.told(c, now)
+				n.received(c, now)
 			}
 			for range 9 {
 				now = now.Add(time.Second)
@@ -113,7 +113,7 @@ func TestNewsOfTicketsThatComeInAnyOrderOrNotAtAll(t *testing.T) {
 func TestNewsOfTicketsThatCannotBeReadAreGivenUpLate(t *testing.T) {
 	t.Parallel()
 	n, now := newNewsOfTickets(), noonUTC
-	n.told(queue.Change[queue.Ticket]{Phase: queue.Put, Key: "a", Revision: 2}, now) // 1 was a marker that has expired
+	n.received(queue.Change[queue.Ticket]{Phase: queue.Put, Key: "a", Revision: 2}, now) // 1 was a marker that has expired
 	reads := 0
 	for second := range 20 {
 		n.look(now.Add(time.Duration(second) * time.Second))
@@ -136,7 +136,7 @@ func TestNewsOfTicketsThatCannotBeReadAreGivenUpLate(t *testing.T) {
 func TestTheWatchOfTicketsTellsNothingOlder(t *testing.T) {
 	t.Parallel()
 	n := newNewsOfTickets()
-	n.told(queue.Change[queue.Ticket]{Phase: queue.Gone, Key: "a", Revision: 2}, noonUTC)
+	n.received(queue.Change[queue.Ticket]{Phase: queue.Gone, Key: "a", Revision: 2}, noonUTC)
 	if n.watched(&queue.Change[queue.Ticket]{Phase: queue.Put, Key: "a", Revision: 1}) {
 		t.Error("an older ticket is taken in")
 	}

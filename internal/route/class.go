@@ -152,17 +152,17 @@ func (r *Room) discard(c *class) {
 
 func (r *Room) head(c *class) *record { return r.records.at(c.waiting[0]) }
 
-// byCome is the order of the tickets within a class.
-type byCome struct{ r *records }
+// byArrival is the order of the tickets within a class.
+type byArrival struct{ r *records }
 
-func (o byCome) before(a, b int32) bool { return o.r.at(a).before(o.r.at(b)) }
-func (o byCome) moved(i int32, at int)  { o.r.at(i).at = int32(at) }
+func (o byArrival) before(a, b int32) bool { return o.r.at(a).before(o.r.at(b)) }
+func (o byArrival) moved(i int32, at int)  { o.r.at(i).at = int32(at) }
 
 // enqueue adds a due record to the waiting ones of its class.
 func (r *Room) enqueue(i int32) {
 	x := r.records.at(i)
 	c := x.class
-	c.waiting = heapPush(c.waiting, i, byCome{&r.records})
+	c.waiting = heapPush(c.waiting, i, byArrival{&r.records})
 	r.countDue(c.lane, x.dueSince())
 	c.lane.publishedWith(c.published).due.add(x.sequence)
 	r.headChanged(c, x.at == 0)
@@ -172,7 +172,7 @@ func (r *Room) enqueue(i int32) {
 func (r *Room) dequeue(i int32) {
 	x := r.records.at(i)
 	c, wasHead := x.class, x.at == 0
-	c.waiting = heapRemove(c.waiting, int(x.at), byCome{&r.records})
+	c.waiting = heapRemove(c.waiting, int(x.at), byArrival{&r.records})
 	if cap(c.waiting) > 64 && len(c.waiting) < cap(c.waiting)/4 {
 		c.waiting = slices.Clip(slices.Clone(c.waiting))
 	}

@@ -266,7 +266,7 @@ func (r *Room) setRank(i, rank int32) {
 	}
 	c := x.class
 	head := c.waiting[0]
-	heapFix(c.waiting, int(x.at), byCome{&r.records})
+	heapFix(c.waiting, int(x.at), byArrival{&r.records})
 	r.headChanged(c, head == i || c.waiting[0] != head)
 }
 
