@@ -141,9 +141,10 @@ type samples struct {
 
 const samplePause = 2 * time.Second
 
-// take is told how far the measured jobs are, some times a second.
+// take samples while measured jobs are under way; it is called some times a second. When all have ended, the
+// benchmark makes its report and starts one more dispatcher, whose memory is none of the load's.
 func (s *samples) take(p bench.Progress) {
-	if p.Stage != "comfyherd" {
+	if p.Stage != "comfyherd" || p.Done == p.Total {
 		return
 	}
 	if s.start.IsZero() {
