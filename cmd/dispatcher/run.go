@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -140,25 +142,9 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 		return err
 	}
 	registry := daemon.Registry("dispatcher")
-	d, err := dispatcher.New(q, dispatcher.Config{
-		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: int64(r.MaxInput),
-		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
-		Pools: route.SurveyOptions{PoolLabel: r.PoolLabel, Target: r.TargetWait}, Settings: r.settings(),
-	})
+	d, run, err := r.dispatcher(stop, nats, policy, q, log, registry)
 	if err != nil {
 		return err
-	}
-	hooks, err := webhook.New(q, webhook.Config{Name: d.Name(), Allow: r.WebhookAllow, Version: semantic(daemon.Version()), Logger: log, Registerer: registry})
-	if err != nil {
-		return err
-	}
-	run := withBeside(d.Run, hooks.Run)
-	if r.Traces != "" {
-		traces, err := r.traces(stop, q, log)
-		if err != nil {
-			return err
-		}
-		run = withBeside(run, traces.Run)
 	}
 	where := ""
 	if nats.url != daemon.DefaultURL {
@@ -180,6 +166,37 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	}
 	c.Say("stop      Ctrl-C; a second Ctrl-C stops at once")
 	return daemon.Together(stop, kill, beside(served, run), r.HTTP, d.Ready, registry)
+}
+
+// dispatcher makes a dispatcher, and what runs it, its webhooks and its traces.
+func (r *runCmd) dispatcher(
+	ctx context.Context, nats *link, policy route.Policy, q *queue.Queue, log *slog.Logger, registry prometheus.Registerer,
+) (d *dispatcher.Dispatcher, run func(stop, kill context.Context) error, err error) {
+	traces, err := r.traces(ctx, q, log, registry)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg := dispatcher.Config{
+		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: int64(r.MaxInput),
+		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
+		Pools: route.SurveyOptions{PoolLabel: r.PoolLabel, Target: r.TargetWait}, Settings: r.settings(),
+	}
+	if traces != nil {
+		cfg.JobEnded = traces.JobEnded
+	}
+	d, err = dispatcher.New(q, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	hooks, err := webhook.New(q, webhook.Config{Name: d.Name(), Allow: r.WebhookAllow, Version: semantic(daemon.Version()), Logger: log, Registerer: registry})
+	if err != nil {
+		return nil, nil, err
+	}
+	run = withBeside(d.Run, hooks.Run)
+	if traces != nil {
+		run = withBeside(run, traces.Run)
+	}
+	return d, run, nil
 }
 
 // maxPriority is that of tenants without one of their own. In a closed fleet a tenant must not put its jobs before those of

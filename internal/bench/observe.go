@@ -23,15 +23,6 @@ func (s *stage) observe(ctx context.Context) error {
 				_, _ = s.metrics.Gather() // what a collector cannot say costs its time all the same
 			}
 		})
-		receiver, err := s.served(ctx, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
-		if err != nil {
-			return err
-		}
-		traces := trace.Config{Endpoint: "http://" + receiver.Addr().String(), Ratio: s.cfg.TraceRatio}
-		err = s.observer(ctx, "traces", func(q *queue.Queue) (runner, error) { return trace.New(ctx, q, traces) })
-		if err != nil {
-			return err
-		}
 		if err := s.observer(ctx, "webhooks", func(q *queue.Queue) (runner, error) { return webhook.New(q, webhook.Config{}) }); err != nil {
 			return err
 		}
@@ -51,6 +42,29 @@ func (s *stage) observe(ctx context.Context) error {
 		err = s.view(ctx, "http://"+page.Addr().String())
 	}
 	return err
+}
+
+// traced exports the traces of a dispatcher to a receiver that drops them; the dispatcher calls jobEnded.
+func (s *stage) traced(ctx context.Context, q *queue.Queue) (jobEnded func(queue.JobEnd), err error) {
+	receiver, err := s.served(ctx, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	if err != nil {
+		return nil, err
+	}
+	traces, err := trace.New(ctx, q, trace.Config{Endpoint: "http://" + receiver.Addr().String(), Ratio: s.cfg.TraceRatio})
+	if err != nil {
+		return nil, err
+	}
+	s.actors.Go(func() { _ = traces.Run(ctx) })
+	s.traces = append(s.traces, traces)
+	return traces.JobEnded, nil
+}
+
+// exported waits until the traces of all jobs that have ended are exported, so that what they cost is measured whole.
+func (s *stage) exported(ctx context.Context) {
+	for _, t := range s.traces {
+		for t.Pending() > 0 && queue.Pause(ctx, 50*time.Millisecond) {
+		}
+	}
 }
 
 type runner interface {

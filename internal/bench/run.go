@@ -17,6 +17,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/trace"
 )
 
 // Run measures the raw limit and then comfyherd, and gives both.
@@ -63,6 +64,7 @@ type stage struct {
 	recorder *recorder
 	before   counters // before the measured jobs
 	sims     []*comfysim.Server
+	traces   []*trace.Traces // of dispatchers, with Observed
 	actors   sync.WaitGroup
 	failed   chan error
 }
@@ -117,6 +119,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 	if err := s.recorder.wait(running, "comfyherd"); err != nil {
 		return err
 	}
+	s.exported(running)
 	used := usageNow().since(before)
 	if err := s.report(running, js, rate, used, result); err != nil {
 		return err
@@ -195,10 +198,16 @@ func (s *stage) dispatcher(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	d, err := dispatcher.New(q, dispatcher.Config{
+	cfg := dispatcher.Config{
 		HistoryRows: s.cfg.HistoryRows,
 		Name:        name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
-	})
+	}
+	if s.cfg.Observed {
+		if cfg.JobEnded, err = s.traced(ctx, q); err != nil {
+			return err
+		}
+	}
+	d, err := dispatcher.New(q, cfg)
 	if err != nil {
 		return err
 	}

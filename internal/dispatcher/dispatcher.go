@@ -34,8 +34,9 @@ type Config struct {
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, shown by the API
 	Pools       route.SurveyOptions
-	Settings    []queue.Setting // that the call settings shows
-	Logger      *slog.Logger    // default discards
+	Settings    []queue.Setting    // that the call settings shows
+	JobEnded    func(queue.JobEnd) // called for each job that ends, on one of all dispatchers; must not wait
+	Logger      *slog.Logger       // default discards
 	Registerer  prometheus.Registerer
 }
 

@@ -224,7 +224,15 @@ func (l *tenantLabels) forget(now time.Time) {
 	}
 }
 
-// tallyLoop counts until ctx ends.
+// tallyLoop counts until ctx ends, and passes on which jobs have ended.
 func (d *Dispatcher) tallyLoop(ctx context.Context) error {
-	return d.q.Tally(ctx, func(n jetstream.Note) { d.metrics.count(&n) }, d.failed("count events for metrics"))
+	return d.q.Tally(ctx, func(n jetstream.Note) {
+		d.metrics.count(&n)
+		if d.cfg.JobEnded == nil {
+			return
+		}
+		if end, ended := queue.EndOf(&n); ended {
+			d.cfg.JobEnded(end)
+		}
+	}, d.failed("count events for metrics"))
 }

@@ -53,7 +53,6 @@ const (
 	AnnounceConsumer = "announce" // of the stream of BlocksBucket
 	TallyConsumer    = "tally"    // of EventsStream
 	WebhooksConsumer = "webhooks" // of EventsStream
-	TracesConsumer   = "traces"   // of EventsStream
 	DeliverConsumer  = "deliver"  // of DeliveriesStream
 )
 

@@ -32,7 +32,7 @@
 //	follow, directget           events as they come, with a consumer and without one
 //	eventreader, eventpages, eventsof
 //	                            stored events in batches, pages of them for tenants, the newest of a subject
-//	endedjobs, tally            events of ended jobs, and events to be counted, each on one of all processes
+//	tally                       events to be counted, each by one of all processes
 //	progress, frames            live progress and previews, and messages of ComfyUI's websocket
 //	files*, records, workflowfile
 //	                            files of jobs in object stores: stored, read, read from an offset, counted; their names

@@ -1,12 +1,15 @@
 package queue
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -41,6 +44,36 @@ func (q *Queue) Tally(ctx context.Context, tell func(jetstream.Note), failed fun
 		}
 	}
 	return ctx.Err()
+}
+
+// JobEnd says which job has ended, and how.
+type JobEnd struct {
+	Tenant      job.Tenant
+	Job         job.ID
+	How         job.EventKind
+	Traceparent string
+}
+
+// EndOf reads the end of a job from its event; false means that the event is another one.
+func EndOf(n *jetstream.Note) (JobEnd, bool) {
+	tenant, id, kind, ok := names.JobOfEvent(n.Subject)
+	if !ok || !kind.Terminal() {
+		return JobEnd{}, false
+	}
+	return JobEnd{tenant, id, kind, fieldOf(n.Body, "traceparent")}, true
+}
+
+// fieldOf is a text that most events do not have, or empty when the event has none or cannot be read.
+func fieldOf(event []byte, name string) string {
+	if !bytes.Contains(event, []byte(`"`+name+`"`)) {
+		return ""
+	}
+	var fields map[string]json.RawMessage
+	var text string
+	if json.Unmarshal(event, &fields) != nil || json.Unmarshal(fields[name], &text) != nil {
+		return ""
+	}
+	return text
 }
 
 // LinkState is the state of the connection to NATS.

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -105,13 +104,7 @@ func (w *WebhookSettings) Receives(typ string, tenant job.Tenant, named string, 
 }
 
 // NamedWebhook is the webhook that the job of an event names; empty when it names none.
-func NamedWebhook(body []byte) string {
-	var named struct {
-		Webhook string `json:"webhook"`
-	}
-	_ = json.Unmarshal(body, &named) // what cannot be read names none
-	return named.Webhook
-}
+func NamedWebhook(body []byte) string { return fieldOf(body, "webhook") }
 
 // mostFilters is how many subjects a consumer of events filters by; with more than that it receives the events of all tenants.
 const mostFilters = 256

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -15,6 +17,7 @@ import (
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	otlpresource "go.opentelemetry.io/proto/otlp/resource/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -23,46 +26,51 @@ import (
 // Config says where traces go. Everything that it leaves out is read from the environment variables of OpenTelemetry's
 // specification, such as OTEL_EXPORTER_OTLP_HEADERS and OTEL_SERVICE_NAME.
 type Config struct {
-	Endpoint string  // URL of a receiver of OTLP over HTTP; empty: OTEL_EXPORTER_OTLP_ENDPOINT
-	Ratio    float64 // of the traces that are exported, 0 to 1; those of dead jobs always are
-	Version  string
-	Logger   *slog.Logger // default discards
+	Endpoint   string  // URL of a receiver of OTLP over HTTP; empty: OTEL_EXPORTER_OTLP_ENDPOINT
+	Ratio      float64 // of the traces that are exported, 0 to 1; those of dead jobs always are
+	Version    string
+	Logger     *slog.Logger // default discards
+	Registerer prometheus.Registerer
 }
 
 const (
 	exportTimeout = 10 * time.Second
-	exportPause   = 500 * time.Millisecond // in which spans are collected for one export
-	mostSpans     = 2048                   // of one export, about
-	jobsAtOnce    = 256
-	logPause      = time.Minute // between two warnings that the receiver cannot be reached
+	exportPause   = 500 * time.Millisecond // in which jobs are collected for one export
+	mostJobs      = 256                    // of one export
+	mostPending   = 10_000                 // jobs whose traces are not exported yet, some 200 bytes each
+	readsAtOnce   = 8                      // jobs whose events are read side by side
+	retryPause    = time.Second            // before the first retry of an export or a read; it doubles
+	longestPause  = 30 * time.Second
+	retryFor      = 10 * time.Minute // then the traces of an export are given up
+	readTries     = 5                // then a job whose events cannot be read has no trace
+	lastTimeout   = 3 * time.Second  // of the last export, when Run ends
+	logPause      = time.Minute      // between two warnings that the receiver cannot be reached
 	scope         = "github.com/comfyherd/comfyherd/internal/trace"
 )
 
+// chains is where the events of jobs are read, a *queue.Queue.
+type chains interface {
+	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
+	Created() time.Time
+}
+
 // Traces exports traces.
 type Traces struct {
-	q        *queue.Queue
+	from     chains
 	log      *slog.Logger
 	client   otlptrace.Client
 	ratio    float64
 	resource *otlpresource.Resource
 	schema   string // URL of the names in resource
-
-	mu     sync.Mutex // guards all below
-	next   *batch
-	warned time.Time
+	metrics  *metrics
+	waiting  chan queue.JobEnd
+	pending  atomic.Int64 // jobs whose trace is neither exported nor given up yet
+	warned   time.Time    // only Run uses it
 }
 
-// batch is a number of spans that are exported together.
-type batch struct {
-	spans []*otlp.Span
-	full  chan struct{} // closed when no more are collected
-	done  chan struct{} // closed when err is set
-	err   error
-}
-
-// New makes a Traces, which does nothing before Run. It does not look whether the receiver can be reached.
-func New(ctx context.Context, q *queue.Queue, cfg Config) (*Traces, error) {
-	options := []otlptracehttp.Option{otlptracehttp.WithTimeout(exportTimeout), otlptracehttp.WithRetry(retries())}
+// New makes a Traces, which exports nothing before Run. It does not look whether the receiver can be reached.
+func New(ctx context.Context, from chains, cfg Config) (*Traces, error) {
+	options := []otlptracehttp.Option{otlptracehttp.WithTimeout(exportTimeout), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{})} // Run tries again
 	if cfg.Endpoint != "" {
 		options = append(options, otlptracehttp.WithEndpointURL(cfg.Endpoint))
 	}
@@ -75,112 +83,198 @@ func New(ctx context.Context, q *queue.Queue, cfg Config) (*Traces, error) {
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	t := &Traces{q: q, log: cfg.Logger, client: client, ratio: cfg.Ratio, resource: &otlpresource.Resource{}, schema: of.SchemaURL()}
+	t := &Traces{
+		from: from, log: cfg.Logger, client: client, ratio: cfg.Ratio, resource: &otlpresource.Resource{}, schema: of.SchemaURL(),
+		waiting: make(chan queue.JobEnd, mostPending),
+	}
+	t.metrics = newMetrics(t.Pending)
 	for _, a := range of.Attributes() {
 		t.resource.Attributes = append(t.resource.Attributes, text(string(a.Key), a.Value.String()))
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Registerer != nil {
+		t.metrics.register(cfg.Registerer)
+	}
 	return t, nil
 }
 
-// retries are those of one export. When all have failed the jobs come again from NATS.
-func retries() otlptracehttp.RetryConfig {
-	return otlptracehttp.RetryConfig{Enabled: true, InitialInterval: exportPause, MaxInterval: 4 * exportPause, MaxElapsedTime: exportTimeout}
-}
-
-// Run works until ctx ends.
-func (t *Traces) Run(ctx context.Context) error {
-	err := t.q.EndedJobs(ctx, jobsAtOnce, t.export, func(err error) {
-		if !errors.Is(err, errNotExported) { // which is logged once a minute
-			t.log.Warn("the trace of a job could not be made; it is tried again", "error", err)
-		}
-	})
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportTimeout)
-	defer cancel()
-	return errors.Join(err, t.client.Stop(ctx))
-}
-
-var errNotExported = errors.New("the receiver of traces did not take them")
-
-// export makes the trace of a job that has ended, and returns when the receiver has it. Of a job whose trace is not exported nothing is read.
-func (t *Traces) export(ctx context.Context, last queue.JobEnd) error {
-	if last.How != job.Dead && !sampled(last, t.q.Created(), t.ratio) {
-		return nil
+// JobEnded lets the trace of a job be exported, when it is one of those that are, and does not wait. While mostPending others are not
+// exported yet it has none.
+func (t *Traces) JobEnded(end queue.JobEnd) {
+	if end.How != job.Dead && !sampled(end, t.from.Created(), t.ratio) {
+		return
 	}
-	chain, err := t.q.Chain(ctx, last.Tenant, last.Job)
-	if err != nil || len(chain) == 0 {
-		return err
+	t.pending.Add(1)
+	select {
+	case t.waiting <- end:
+	default:
+		t.dropped(1)
+	}
+}
+
+// Pending is the number of jobs whose trace is neither exported nor given up yet.
+func (t *Traces) Pending() int { return int(t.pending.Load()) }
+
+func (t *Traces) exported(jobs int) {
+	t.pending.Add(-int64(jobs))
+	t.metrics.exported.Add(float64(jobs))
+}
+
+func (t *Traces) dropped(jobs int) {
+	t.pending.Add(-int64(jobs))
+	t.metrics.dropped.Add(float64(jobs))
+}
+
+// Run works until ctx ends, and then exports once what is left.
+func (t *Traces) Run(ctx context.Context) error {
+	for {
+		jobs := t.collect(ctx)
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), t.last(ctx, jobs))
+		}
+		jobs, spans := t.spans(ctx, jobs)
+		if !t.deliver(ctx, spans, len(jobs)) {
+			return errors.Join(ctx.Err(), t.last(ctx, jobs))
+		}
+	}
+}
+
+// collect waits for a job, and then for others until there are mostJobs or exportPause has passed.
+func (t *Traces) collect(ctx context.Context) (jobs []queue.JobEnd) {
+	var full <-chan time.Time
+	for len(jobs) < mostJobs {
+		select {
+		case end := <-t.waiting:
+			if jobs = append(jobs, end); full == nil {
+				pause := time.NewTimer(exportPause)
+				defer pause.Stop()
+				full = pause.C
+			}
+		case <-full:
+			return jobs
+		case <-ctx.Done():
+			return jobs
+		}
+	}
+	return jobs
+}
+
+// spans reads the events of jobs, some side by side, and makes their traces of them. It leaves out jobs that have no trace: those whose
+// events are not stored any more, and those whose events cannot be read.
+func (t *Traces) spans(ctx context.Context, jobs []queue.JobEnd) (left []queue.JobEnd, all []*otlp.Span) {
+	var mu sync.Mutex // guards left and all
+	var reads errgroup.Group
+	reads.SetLimit(readsAtOnce)
+	for _, end := range jobs {
+		reads.Go(func() error {
+			events, err := t.events(ctx, end)
+			switch {
+			case err != nil && ctx.Err() == nil:
+				t.dropped(1)
+				t.log.Warn("the trace of a job could not be made", "tenant", end.Tenant, "job", end.Job, "error", err)
+				return nil
+			case err == nil && len(events) == 0:
+				t.pending.Add(-1)
+				return nil
+			}
+			var spans []*otlp.Span
+			if err == nil {
+				spans = spansOf(events, t.from.Created())
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			left, all = append(left, end), append(all, spans...)
+			return nil
+		})
+	}
+	_ = reads.Wait() // no read gives an error
+	return left, all
+}
+
+// events are those of a job.
+func (t *Traces) events(ctx context.Context, end queue.JobEnd) ([]job.Event, error) {
+	var chain []queue.Link
+	var err error
+	for try, pause := 1, retryPause; ; try, pause = try+1, 2*pause {
+		chain, err = t.from.Chain(ctx, end.Tenant, end.Job)
+		if err == nil || try == readTries || !queue.Pause(ctx, pause) {
+			break
+		}
 	}
 	events := make([]job.Event, len(chain))
 	for i := range chain {
 		events[i] = chain[i].Event
 	}
-	b := t.add(ctx, spansOf(events, t.q.Created()))
-	select {
-	case <-b.done:
-		return b.err
-	case <-ctx.Done():
-		return ctx.Err()
+	return events, err
+}
+
+// deliver exports the traces of jobs, and again when that fails, for retryFor. False means that ctx has ended before.
+func (t *Traces) deliver(ctx context.Context, spans []*otlp.Span, jobs int) bool {
+	begun := time.Now()
+	for pause := retryPause; ; pause = min(2*pause, longestPause) {
+		err := t.upload(ctx, spans)
+		switch {
+		case err == nil:
+			t.exported(jobs)
+			return true
+		case ctx.Err() != nil:
+			return false
+		case time.Since(begun) > retryFor:
+			t.dropped(jobs)
+			t.log.Warn("traces were given up", "jobs", jobs, "error", err)
+			return true
+		}
+		t.warn(err, jobs)
+		if !queue.Pause(ctx, pause) {
+			return false
+		}
 	}
 }
 
-// add collects spans for the next export, of which the first caller takes care.
-func (t *Traces) add(ctx context.Context, spans []*otlp.Span) *batch {
-	t.mu.Lock()
-	b, first := t.next, false
-	if b == nil {
-		b, first = &batch{full: make(chan struct{}), done: make(chan struct{})}, true
-		t.next = b
+// last exports once what is left when ctx has ended: jobs, and what is pending.
+func (t *Traces) last(ctx context.Context, jobs []queue.JobEnd) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastTimeout)
+	defer cancel()
+	var err error
+	for left := len(t.waiting); len(jobs) > 0 || left > 0; jobs = jobs[:0] {
+		for ; left > 0 && len(jobs) < mostJobs; left-- {
+			jobs = append(jobs, <-t.waiting)
+		}
+		if err == nil {
+			var spans []*otlp.Span
+			jobs, spans = t.spans(ctx, jobs)
+			err = errors.Join(ctx.Err(), t.upload(ctx, spans))
+		}
+		if err == nil {
+			t.exported(len(jobs))
+		} else {
+			t.dropped(len(jobs))
+		}
 	}
-	b.spans = append(b.spans, spans...)
-	if len(b.spans) >= mostSpans {
-		close(b.full)
-		t.next = nil
+	if err != nil {
+		err = fmt.Errorf("the last traces were not exported: %w", err)
 	}
-	t.mu.Unlock()
-	if first {
-		t.send(ctx, b)
-	}
-	return b
+	return errors.Join(err, t.client.Stop(ctx))
 }
 
-// send exports a batch when it is full or has been open for exportPause.
-func (t *Traces) send(ctx context.Context, b *batch) {
-	pause := time.NewTimer(exportPause)
-	defer pause.Stop()
-	select {
-	case <-b.full:
-	case <-pause.C:
-	case <-ctx.Done():
+func (t *Traces) upload(ctx context.Context, spans []*otlp.Span) error {
+	if len(spans) == 0 {
+		return nil
 	}
-	t.mu.Lock()
-	if t.next == b {
-		t.next = nil
-	}
-	t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, exportTimeout)
 	defer cancel()
-	err := t.client.UploadTraces(ctx, []*otlp.ResourceSpans{{
-		Resource: t.resource, SchemaUrl: t.schema, ScopeSpans: []*otlp.ScopeSpans{{Scope: &common.InstrumentationScope{Name: scope}, Spans: b.spans}},
+	return t.client.UploadTraces(ctx, []*otlp.ResourceSpans{{ //nolint:wrapcheck // its callers say what has failed
+		Resource: t.resource, SchemaUrl: t.schema, ScopeSpans: []*otlp.ScopeSpans{{Scope: &common.InstrumentationScope{Name: scope}, Spans: spans}},
 	}})
-	if err != nil {
-		b.err = fmt.Errorf("%w: %w", errNotExported, err)
-		t.warn(err, len(b.spans))
-	}
-	close(b.done)
 }
 
 // warn logs at most once a minute, as a receiver that is away fails every export.
-func (t *Traces) warn(err error, spans int) {
-	t.mu.Lock()
-	due := time.Since(t.warned) >= logPause
-	if due {
-		t.warned = time.Now()
+func (t *Traces) warn(err error, jobs int) {
+	if time.Since(t.warned) < logPause {
+		return
 	}
-	t.mu.Unlock()
-	if due {
-		t.log.Warn("traces could not be exported; they are tried again", "spans", spans, "error", err)
-	}
+	t.warned = time.Now()
+	t.log.Warn("traces could not be exported; they are tried again", "jobs", jobs, "pending", t.Pending(), "error", err)
 }

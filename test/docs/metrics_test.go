@@ -16,6 +16,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/trace"
 	"github.com/comfyherd/comfyherd/internal/webhook"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
@@ -28,6 +29,7 @@ func allMetrics(t *testing.T) map[string][]docs.Metric {
 	var ofDispatcher, ofAgent, ofGateway, ofBoth docs.Metrics
 	dispatcher.DescribeMetrics(&ofDispatcher)
 	webhook.DescribeMetrics(&ofDispatcher)
+	trace.DescribeMetrics(&ofDispatcher)
 	dashboard.DescribeMetrics(&ofDispatcher)
 	gateway.DescribeMetrics(&ofGateway)
 	if err := agent.DescribeMetrics(&ofAgent); err != nil {

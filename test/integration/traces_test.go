@@ -29,7 +29,8 @@ type tracing struct {
 	*httptest.Server
 
 	got  chan *tracev1.Span
-	away atomic.Bool  // requests are refused
+	away atomic.Bool // requests are refused
+	from atomic.Pointer[trace.Traces]
 	asks atomic.Int32 // requests that were refused
 }
 
@@ -95,6 +96,9 @@ func text(span *tracev1.Span, key string) string {
 	return ""
 }
 
+// jobEnded is for the Config of dispatchers; no job may end before exportsTraces.
+func (r *tracing) jobEnded(end queue.JobEnd) { r.from.Load().JobEnded(end) }
+
 func (f *fleet) exportsTraces(r *tracing, ratio float64) {
 	f.t.Helper()
 	f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
@@ -102,6 +106,7 @@ func (f *fleet) exportsTraces(r *tracing, ratio float64) {
 		if err != nil {
 			f.t.Fatal(err)
 		}
+		r.from.Store(traces)
 		return func(stop, _ context.Context) error {
 			_ = traces.Run(stop) // it ends with its context only
 			return nil
@@ -116,11 +121,11 @@ const (
 
 func TestTheTraceOfAJobHasItsWaitsAndAttempts(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 1, config: dispatcher.Config{Policy: quick()}, hosts: []comfysim.Config{
-		{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Class: "SaveImage", Exception: "ValueError"}}}, {Name: "b"},
-	}})
 	r := receiveTraces(t)
 	r.away.Store(true)
+	f := start(t, setup{dispatchers: 2, config: dispatcher.Config{Policy: quick(), JobEnded: r.jobEnded}, hosts: []comfysim.Config{
+		{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Class: "SaveImage", Exception: "ValueError"}}}, {Name: "b"},
+	}})
 	f.exportsTraces(r, 1)
 	client := jetstream.NewClient(f.nc, "acme")
 	receipt, err := client.Submit(f.context(), 5, jetstream.Spec{
@@ -168,8 +173,8 @@ func TestTheTraceOfAJobHasItsWaitsAndAttempts(t *testing.T) {
 
 func TestTracesOfDeadJobsAndOfPublishersThatExportAreAlwaysExported(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 1, hosts: names("a")})
 	r := receiveTraces(t)
+	f := start(t, setup{dispatchers: 1, config: dispatcher.Config{JobEnded: r.jobEnded}, hosts: names("a")})
 	f.exportsTraces(r, 0)
 	f.end(f.submit("acme", job.Spec{ID: "good", Workflow: picture(0x112234)}))
 	f.end(f.submit("acme", job.Spec{ID: "unsampled", Workflow: picture(0x112236), Traceparent: "00-" + theirTrace + "-" + theirSpan + "-00"}))
