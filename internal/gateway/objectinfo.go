@@ -37,7 +37,9 @@ func (c *catalogs) merged(ctx context.Context, tenant job.Tenant) (*view, string
 	v := c.view(tenant)
 	last := c.last[tenant]
 	c.mu.Unlock()
+	begun := false
 	v.begin.Do(func() {
+		begun = true
 		c.merging.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), mergeTime)
 			defer cancel()
@@ -47,7 +49,9 @@ func (c *catalogs) merged(ctx context.Context, tenant job.Tenant) (*view, string
 	found := infoMerged
 	select {
 	case <-v.done:
-		found = infoReady
+		if !begun {
+			found = infoReady
+		}
 	default:
 		if last != nil {
 			return last, infoEarlier, nil

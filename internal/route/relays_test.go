@@ -259,12 +259,12 @@ func (p *several) offer(s *simulation, i int, id route.HostID) (host int, taken 
 }
 
 // TestSimulationOfDispatchersWithRelays compares dispatchers that share the news of hosts with one that has it all.
-// COMFYHERD_RELAYS="240 12 2h" sets the numbers of hosts and dispatchers, and how much of the day is simulated.
+// COMFYHERD_RELAYS="240 12 2h 3" sets the numbers of hosts and dispatchers, how much of the day is simulated, and which of all days it is.
 func TestSimulationOfDispatchersWithRelays(t *testing.T) {
 	t.Parallel()
-	hosts, dispatchers, long := 24, 4, "30m"
+	hosts, dispatchers, long, seed := 24, 4, "30m", uint64(1)
 	if with := os.Getenv("COMFYHERD_RELAYS"); with != "" {
-		if _, err := fmt.Sscan(with, &hosts, &dispatchers, &long); err != nil {
+		if n, err := fmt.Sscan(with, &hosts, &dispatchers, &long, &seed); n < 3 {
 			t.Fatalf("COMFYHERD_RELAYS=%q: %v", with, err)
 		}
 	}
@@ -272,19 +272,19 @@ func TestSimulationOfDispatchersWithRelays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compareSeveral(t, hosts, dispatchers, span, min(max(50*time.Millisecond, time.Duration(dispatchers)*5*time.Millisecond), time.Second))
+	compareSeveral(t, seed, hosts, dispatchers, span, min(max(50*time.Millisecond, time.Duration(dispatchers)*5*time.Millisecond), time.Second))
 }
 
 // TestSimulationOfManyDispatchersWithoutRelays is for more than four dispatchers of a small fleet, which leave waiting jobs to homes as well.
 func TestSimulationOfManyDispatchersWithoutRelays(t *testing.T) {
 	t.Parallel()
-	compareSeveral(t, 24, 8, 30*time.Minute, 0)
+	compareSeveral(t, 1, 24, 8, 30*time.Minute, 0)
 }
 
 // compareSeveral has several dispatchers, and one that has all news at once, do the same part of a day.
-func compareSeveral(t *testing.T, hosts, dispatchers int, span, interval time.Duration) {
+func compareSeveral(t *testing.T, seed uint64, hosts, dispatchers int, span, interval time.Duration) {
 	t.Helper()
-	jobs := dayOf(1, float64(hosts)/simHosts, span)
+	jobs := dayOf(seed, float64(hosts)/simHosts, span)
 	one := simulateOn(hosts, newOursOf(hosts), jobs, time.Time{})
 	one.report(t, "one")
 	p := newSeveral(dispatchers, hosts, interval)
