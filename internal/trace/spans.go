@@ -11,6 +11,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // recorder makes the spans of one job from its events, which come in their order.
@@ -25,8 +26,8 @@ type recorder struct {
 
 // spansOf are the spans of a job: one of each wait and each attempt, in the order in which they ended, and last one of the job, above all
 // others.
-func spansOf(events []job.Event, created time.Time) []*otlp.Span {
-	first, last := &events[0], &events[len(events)-1]
+func spansOf(chain []queue.Link, created time.Time) []*otlp.Span {
+	first, last := &chain[0].Event, &chain[len(chain)-1].Event
 	r := &recorder{ids: idsOf(first, created)}
 	lane := names.LaneSubject(job.Lane{Tenant: first.Tenant, Priority: first.Priority})
 	whole := r.ids.span(wholeKey, "process "+lane, first.Time)
@@ -36,8 +37,8 @@ func spansOf(events []job.Event, created time.Time) []*otlp.Span {
 		whole.Links = []*otlp.Span_Link{{TraceId: parent.Trace[:], SpanId: parent.Span[:]}}
 	}
 	r.begin(first.Time)
-	for i := range events {
-		r.event(&events[i])
+	for i := range chain {
+		r.event(&chain[i].Event)
 	}
 	r.close(last.Time)
 	if last.EventKind == job.Dead {

@@ -50,6 +50,7 @@ const (
 
 // chains is where the events of jobs are read, a *queue.Queue.
 type chains interface {
+	ShortChains(ctx context.Context, jobs []queue.JobEnd) [][]queue.Link
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
 	Created() time.Time
 }
@@ -167,21 +168,25 @@ func (t *Traces) spans(ctx context.Context, jobs []queue.JobEnd) (left []queue.J
 	var mu sync.Mutex // guards left and all
 	var reads errgroup.Group
 	reads.SetLimit(readsAtOnce)
-	for _, end := range jobs {
+	short := t.from.ShortChains(ctx, jobs)
+	for i, end := range jobs {
 		reads.Go(func() error {
-			events, err := t.events(ctx, end)
+			chain, err := short[i], error(nil)
+			if len(chain) == 0 {
+				chain, err = t.chain(ctx, end)
+			}
 			switch {
 			case err != nil && ctx.Err() == nil:
 				t.dropped(1)
 				t.log.Warn("the trace of a job could not be made", "tenant", end.Tenant, "job", end.Job, "error", err)
 				return nil
-			case err == nil && len(events) == 0:
+			case err == nil && len(chain) == 0:
 				t.pending.Add(-1)
 				return nil
 			}
 			var spans []*otlp.Span
 			if err == nil {
-				spans = spansOf(events, t.from.Created())
+				spans = spansOf(chain, t.from.Created())
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -193,21 +198,14 @@ func (t *Traces) spans(ctx context.Context, jobs []queue.JobEnd) (left []queue.J
 	return left, all
 }
 
-// events are those of a job.
-func (t *Traces) events(ctx context.Context, end queue.JobEnd) ([]job.Event, error) {
-	var chain []queue.Link
-	var err error
+// chain reads the events of a job, and again when that fails.
+func (t *Traces) chain(ctx context.Context, end queue.JobEnd) ([]queue.Link, error) {
 	for try, pause := 1, retryPause; ; try, pause = try+1, 2*pause {
-		chain, err = t.from.Chain(ctx, end.Tenant, end.Job)
+		chain, err := t.from.Chain(ctx, end.Tenant, end.Job)
 		if err == nil || try == readTries || !queue.Pause(ctx, pause) {
-			break
+			return chain, err
 		}
 	}
-	events := make([]job.Event, len(chain))
-	for i := range chain {
-		events[i] = chain[i].Event
-	}
-	return events, err
 }
 
 // deliver exports the traces of jobs, and again when that fails, for retryFor. False means that ctx has ended before.

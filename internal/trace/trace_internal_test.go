@@ -47,8 +47,19 @@ func (r *receiver) UploadTraces(_ context.Context, all []*otlp.ResourceSpans) er
 	return nil
 }
 
-// stored has a completed job of every id but "unreadable" and "removed".
+// stored has a completed job of every id but "unreadable" and "removed". The events of "b" do not fit one request.
 type stored struct{}
+
+func (s stored) ShortChains(ctx context.Context, jobs []queue.JobEnd) (chains [][]queue.Link) {
+	for _, end := range jobs {
+		chain, err := s.Chain(ctx, end.Tenant, end.Job)
+		if err != nil || end.Job == "b" {
+			chain = nil
+		}
+		chains = append(chains, chain)
+	}
+	return chains
+}
 
 func (stored) Created() time.Time { return time.Unix(1790000000, 0) }
 
