@@ -94,8 +94,8 @@ func (a *answers) enterLetters(ctx context.Context) (done func(), err error) {
 	}
 }
 
-// heavily runs a long computation. So few of them run at once that processors are left for the loops of the dispatcher.
-func (a *answers) heavily(ctx context.Context, do func()) error {
+// compute runs a long computation. So few of them run at once that processors are left for the loops of the dispatcher.
+func (a *answers) compute(ctx context.Context, do func()) error {
 	select {
 	case a.heavy <- struct{}{}:
 	case <-ctx.Done():

@@ -139,7 +139,7 @@ func (d *Dispatcher) jobsBehind(ctx context.Context, r *jetstream.CancelRequest,
 			return found, last, false, err
 		}
 		last = m.Sequence
-		if err := d.answers.heavily(ctx, func() {
+		if err := d.answers.compute(ctx, func() {
 			if j, err := job.Parse(m); err == nil {
 				found = append(found, unfinished{j.ID, j.Priority})
 			}

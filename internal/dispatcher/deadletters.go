@@ -75,7 +75,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	}
 	answer.Next, err = d.eachDead(ctx, which, func(found []deadLetter) (int, bool, error) {
 		letters := slices.DeleteFunc(slices.Clone(found), func(l deadLetter) bool {
-			return !meant(&r, &l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
+			return !concerns(&r, &l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
 		})
 		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
 		err := atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
@@ -104,10 +104,10 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	return answer, err
 }
 
-// meant reports whether a request concerns a letter. A letter of a message that was never a job is left out unless it was
+// concerns reports whether a request concerns a letter. A letter of a message that was never a job is left out unless it was
 // asked for, since it would be refused again. One without the whole job cannot be run again: only a caller that names the
 // job is told so.
-func meant(r *jetstream.RequeueRequest, l *queue.DeadLetter) bool {
+func concerns(r *jetstream.RequeueRequest, l *queue.DeadLetter) bool {
 	if l.Truncated() && r.Job == "" {
 		return false
 	}

@@ -10,7 +10,7 @@ import (
 // evidence is what is known beside a job's own attempts, and whether a job of its workflow has completed lately.
 func (l *loop) evidence(o *owned, attempts []failure.Attempt) (known failure.Evidence, recentlyCompleted bool, err error) {
 	last, which := &attempts[len(attempts)-1], o.tenantHash()
-	told := l.ask(func(now time.Time) {
+	answered := l.ask(func(now time.Time) {
 		for i := range attempts {
 			if attempts[i].Lost() && l.hosts.isBack(attempts[i].Host) {
 				known.Back = append(known.Back, attempts[i].Host)
@@ -27,7 +27,7 @@ func (l *loop) evidence(o *owned, attempts []failure.Attempt) (known failure.Evi
 			known.None, known.Better = !left, better
 		}
 	})
-	if !told {
+	if !answered {
 		return known, false, errStopped
 	}
 	return known, recentlyCompleted, nil

@@ -68,12 +68,12 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 	case j.Graph == nil:
 		d.walks.Go(func() { d.receiveFile(ctx, delivery) })
 	default:
-		d.begin(ctx, d.owns(&delivery, j))
+		d.begin(ctx, d.ownedOf(&delivery, j))
 	}
 }
 
-// owns gives the job of a delivery as one that this dispatcher owns.
-func (d *Dispatcher) owns(delivery *queue.Delivery, j *job.Job) *owned {
+// ownedOf gives the job of a delivery as one that this dispatcher owns.
+func (d *Dispatcher) ownedOf(delivery *queue.Delivery, j *job.Job) *owned {
 	return &owned{
 		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
 		notBefore: j.NotBefore(), taken: d.clock(),

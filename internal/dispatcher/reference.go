@@ -52,7 +52,7 @@ func (d *Dispatcher) receiveFile(ctx context.Context, delivery queue.Delivery) {
 	var invalid *job.Invalid
 	switch {
 	case err == nil:
-		o := d.owns(&delivery, j)
+		o := d.ownedOf(&delivery, j)
 		o.fault = fault
 		d.begin(ctx, o)
 	case errors.As(err, &invalid):

@@ -134,7 +134,7 @@ func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest, ho
 		tenant = "default"
 	}
 	var j *job.Job
-	if late := d.answers.heavily(ctx, func() {
+	if late := d.answers.compute(ctx, func() {
 		j, err = job.Parse(job.Message{Tenant: string(tenant), Priority: job.Usual, Received: d.clock(), Body: r.Workflow})
 	}); late != nil {
 		return answer, late
@@ -185,7 +185,7 @@ func (d *Dispatcher) waitingOf(ctx context.Context, chain []queue.Link) (*owned,
 		return nil, err
 	}
 	var j *job.Job
-	if late := d.answers.heavily(ctx, func() { j, err = job.Parse(message) }); late != nil {
+	if late := d.answers.compute(ctx, func() { j, err = job.Parse(message) }); late != nil {
 		return nil, late
 	}
 	if last := &chain[len(chain)-1]; err != nil || j.Tenant != last.Tenant || j.ID != last.Job {

@@ -14,7 +14,7 @@ import (
 )
 
 // told is how many changes of tickets the watches have reported.
-func (f *largeFleet) told() (n int64) {
+func (f *largeFleet) watchChanges() (n int64) {
 	for _, w := range f.wires {
 		n += w.ticketsTold.Load()
 	}
@@ -56,14 +56,14 @@ func TestInALargeFleetTicketsAreToldByRelays(t *testing.T) {
 	t.Parallel()
 	inLargeFleet(t, time.Second, func(f *largeFleet) {
 		f.pass(2 * time.Second)
-		told := f.told()
+		before := f.watchChanges()
 		ids := f.submitted(60)
 		f.pass(900 * time.Millisecond)
 		f.want("tickets", f.mains[0].Tickets() > 40, true)
 		f.sees(f.mains[0].Tickets())
 		f.pass(10 * time.Second)
 		f.want("completed", f.completed(ids), 60)
-		f.want("changes that watches have told", f.told()-told, 0)
+		f.want("changes from watches", f.watchChanges()-before, 0)
 		f.sees(0)
 		for _, w := range f.wires {
 			f.want("times that tickets were read", w.ticketReads.Load(), 0)
@@ -78,13 +78,13 @@ func TestATicketThatNobodyHasToldIsReadWithinThePresenceTTL(t *testing.T) {
 		f.stray("stray-1")
 		f.pass(2 * presenceTTL / 3)
 		f.sees(1)
-		told := f.told()
+		before := f.watchChanges()
 		f.wires[0].deaf.Store(true)
 		f.stray("stray-2")
 		f.submitted(30)
 		f.pass(presenceTTL)
 		f.sees(2)
-		f.want("changes that watches have told", f.told()-told, 0)
+		f.want("changes from watches", f.watchChanges()-before, 0)
 	})
 }
 
@@ -129,11 +129,11 @@ func TestABucketOfTicketsThatIsMadeAgainIsWatchedForAMoment(t *testing.T) {
 		f.stray("stray-3")
 		f.pass(presenceTTL)
 		f.sees(2)
-		told := f.told()
+		before := f.watchChanges()
 		f.stray("stray-4")
 		f.pass(presenceTTL)
 		f.sees(3)
-		f.want("changes that watches have told afterwards", f.told()-told, 0)
+		f.want("changes from watches afterwards", f.watchChanges()-before, 0)
 	})
 }
 
@@ -141,12 +141,12 @@ func TestADispatcherThatDoesNotTellOfTicketsHasThemWatched(t *testing.T) {
 	t.Parallel()
 	inLargeFleet(t, time.Second, func(f *largeFleet) {
 		f.pass(2 * time.Second)
-		told := f.told()
+		before := f.watchChanges()
 		f.set(names.DispatchersBucket, "older", []byte(`{"dispatcher":"older","relays":true}`), -1)
 		f.pass(2 * time.Second)
 		f.stray("stray-1")
 		f.pass(10 * time.Millisecond)
 		f.sees(1)
-		f.want("changes that watches have told", f.told()-told, 3)
+		f.want("changes from watches", f.watchChanges()-before, 3)
 	})
 }

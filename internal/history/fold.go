@@ -153,7 +153,7 @@ func (f *Fold) Add(e *Event) {
 	t.counts[r.state]--
 	t.counts[state]++
 	f.weigh(at, state, e.Brief.Bytes)
-	f.foresee(at, e.Kind == job.Cancelled && e.Brief.Reason == job.Unseen)
+	f.markUnseen(at, e.Kind == job.Cancelled && e.Brief.Reason == job.Unseen)
 	r.state, r.last, r.lastAt = state, e.Sequence, e.Time.UnixNano()
 	f.tell(at, e)
 	f.regroup(at, before, e)
@@ -317,7 +317,7 @@ func (f *Fold) drop(at uint32) {
 		f.since = Moment{r.last + 1, time.Unix(0, r.lastAt)}
 	}
 	f.unlink(at)
-	f.foresee(at, false)
+	f.markUnseen(at, false)
 	f.leaveGroup(r)
 	f.texts.drop(at)
 	f.deaths.forget(at, f.names.text(r.host))

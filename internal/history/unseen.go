@@ -10,8 +10,8 @@ func (f *Fold) Unseen(of job.Tenant) int {
 	return 0
 }
 
-// foresee marks a row as that of such a job, or as none, and counts these rows.
-func (f *Fold) foresee(at uint32, unseen bool) {
+// markUnseen marks a row as that of such a job, or as none, and counts these rows.
+func (f *Fold) markUnseen(at uint32, unseen bool) {
 	r := &f.rows[at]
 	if r.unseen == unseen {
 		return

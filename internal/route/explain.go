@@ -64,13 +64,13 @@ func (f *Fleet) ExplainSome(w Want, after HostID, most int, now time.Time) []Hos
 		if v.Code == Eligible {
 			v = f.compared(d, n, idle, now)
 		}
-		verdicts = append(verdicts, f.signed(v, n))
+		verdicts = append(verdicts, f.completed(v, n))
 	}
 	return verdicts
 }
 
-// signed completes a verdict with its host, and with a text when it has none.
-func (f *Fleet) signed(v HostVerdict, n int32) HostVerdict {
+// completed adds its host to a verdict, and a text when it has none.
+func (f *Fleet) completed(v HostVerdict, n int32) HostVerdict {
 	v.Host, v.Eligible = f.hosts[n].id, v.Code == Eligible
 	if v.Text == "" {
 		v.Text = strings.ReplaceAll(string(v.Code), "_", " ")
