@@ -52,7 +52,7 @@ var mayImport = map[string][]string{
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang"),
 	"internal/outside":   {},
 	"internal/webhook":   with(floor0, "jetstream", "internal/queue", "internal/outside", "github.com/prometheus/client_golang", "golang.org/x/sync"),
-	"internal/trace":     with(floor0, "internal/queue", "go.opentelemetry.io/otel", "go.opentelemetry.io/proto/otlp"),
+	"internal/trace":     with(floor0, "internal/queue", "go.opentelemetry.io/otel", "go.opentelemetry.io/proto/otlp", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/bench":     with(command, "internal/access", "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
 	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard", "internal/webhook", "internal/trace"),

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/client_golang/prometheus"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -90,11 +90,16 @@ func (t *Traces) end(ids ...string) {
 
 func (t *Traces) wants(test *testing.T, exported, dropped, pending int) {
 	test.Helper()
-	var e, d dto.Metric
-	if err := errors.Join(t.metrics.exported.Write(&e), t.metrics.dropped.Write(&d)); err != nil {
+	registry, got := prometheus.NewPedanticRegistry(), make([]int, 3)
+	t.metrics.register(registry)
+	families, err := registry.Gather()
+	if err != nil {
 		test.Fatal(err)
 	}
-	got := []int{int(e.GetCounter().GetValue()), int(d.GetCounter().GetValue()), t.Pending()}
+	for _, f := range families {
+		m := f.GetMetric()[0]
+		got[map[string]int{"comfyherd_traces_dropped_total": 1, "comfyherd_traces_pending": 2}[f.GetName()]] = int(m.GetCounter().GetValue() + m.GetGauge().GetValue())
+	}
 	if diff := cmp.Diff([]int{exported, dropped, pending}, got); diff != "" {
 		test.Errorf("exported, dropped, pending:\n%s", diff)
 	}
