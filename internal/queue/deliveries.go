@@ -195,13 +195,7 @@ func (q *Queue) Undelivered(ctx context.Context, take func(*Handed), failed func
 		return err
 	}
 	defer p.close()
-	for ctx.Err() == nil {
-		if _, err := p.pull(ctx, deliverBatch, pullWait); err != nil && ctx.Err() == nil {
-			failed(err)
-			Pause(ctx, time.Second)
-		}
-	}
-	return ctx.Err()
+	return p.pullAll(ctx, deliverBatch, failed)
 }
 
 // handed reads a stored delivery. What another program has stored there is removed.

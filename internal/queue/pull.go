@@ -77,6 +77,17 @@ func (p *puller) pull(ctx context.Context, n int, wait time.Duration) (int, erro
 	return n - p.missing(), err
 }
 
+// pullAll asks for n messages at a time until ctx ends. failed is called with every error, and a second later it goes on.
+func (p *puller) pullAll(ctx context.Context, n int, failed func(error)) error {
+	for ctx.Err() == nil {
+		if _, err := p.pull(ctx, n, pullWait); err != nil && ctx.Err() == nil {
+			failed(err)
+			Pause(ctx, time.Second)
+		}
+	}
+	return ctx.Err()
+}
+
 // await returns when a request has ended. The server sends behind the last message that the time is over; as long as messages wait
 // to be taken, that one is not counted as late.
 func (p *puller) await(ctx context.Context, over <-chan error, reconnected <-chan struct{}, wait time.Duration) error {

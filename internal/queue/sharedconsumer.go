@@ -33,13 +33,7 @@ func (q *Queue) shared(ctx context.Context, open opener, most int, handle func(c
 		return err
 	}
 	defer p.close()
-	for ctx.Err() == nil {
-		if _, err := p.pull(ctx, max(most, sharedBatch), pullWait); err != nil && ctx.Err() == nil {
-			failed(err)
-			Pause(ctx, time.Second)
-		}
-	}
-	return ctx.Err()
+	return p.pullAll(ctx, max(most, sharedBatch), failed)
 }
 
 const (

@@ -37,13 +37,7 @@ func (q *Queue) Tally(ctx context.Context, tell func(jetstream.Note), failed fun
 		return err
 	}
 	defer p.close()
-	for ctx.Err() == nil {
-		if _, err := p.pull(ctx, tallyBatch, pullWait); err != nil && ctx.Err() == nil {
-			failed(err)
-			Pause(ctx, time.Second)
-		}
-	}
-	return ctx.Err()
+	return p.pullAll(ctx, tallyBatch, failed)
 }
 
 // JobEnd says which job has ended, and how.
