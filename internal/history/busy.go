@@ -19,19 +19,14 @@ const (
 	busyMost  = 10_000 // hosts; events of any program may name others
 )
 
-// busy is how long hosts have run jobs. The step of a number is kept at that number modulo the number of steps.
+// busy is how long hosts have run jobs.
 type busy map[string]*busyHost
 
 type busyHost struct {
 	newest   int64 // number of the newest step
-	steps    [busySteps]busyStep
+	steps    [busySteps]step[time.Duration]
 	attempts []Attempt // the last ones, in a ring that begins at oldest
 	oldest   int
-}
-
-type busyStep struct {
-	number int64 // BusySteps since 1970
-	ran    time.Duration
 }
 
 // ran adds that a host has run a job.
@@ -51,7 +46,7 @@ func (b busy) ran(host string, from, to time.Time) {
 func (b busy) of(host string, now time.Time) *busyHost {
 	h := b[host]
 	if h == nil && len(b) >= busyMost {
-		b.forget(stepOf(now))
+		b.forget(busyNumber(now))
 	}
 	if h == nil && len(b) < busyMost {
 		h = &busyHost{}
@@ -62,7 +57,7 @@ func (b busy) of(host string, now time.Time) *busyHost {
 
 func (h *busyHost) add(from, to time.Time) {
 	for from.Before(to) {
-		number := stepOf(from)
+		number := busyNumber(from)
 		end := time.Unix(0, (number+1)*int64(BusyStep))
 		if end.After(to) {
 			end = to
@@ -70,11 +65,8 @@ func (h *busyHost) add(from, to time.Time) {
 		if number < 0 {
 			return // the event has no time
 		}
-		if s := &h.steps[number%int64(busySteps)]; number >= s.number {
-			if number > s.number {
-				*s = busyStep{number: number}
-			}
-			s.ran += end.Sub(from)
+		if ran := stepOf(h.steps[:], number); ran != nil {
+			*ran += end.Sub(from)
 		}
 		h.newest = max(h.newest, number)
 		from = end
@@ -90,7 +82,7 @@ func (b busy) forget(now int64) {
 	}
 }
 
-func stepOf(at time.Time) int64 { return at.UnixNano() / int64(BusyStep) }
+func busyNumber(at time.Time) int64 { return at.UnixNano() / int64(BusyStep) }
 
 // runs adds the attempt of a job to its host, when an event says that it is over.
 func (f *Fold) runs(before *row, e *Event) {
@@ -127,16 +119,8 @@ func (f *Fold) Busy(host string, running []time.Time, now time.Time) []time.Dura
 		}
 		h.add(since, now)
 	}
-	last := stepOf(now) - 1
-	steps := make([]time.Duration, 0, busySteps-1)
-	for number := last - int64(busySteps) + 2; number <= last; number++ {
-		var ran time.Duration
-		if number >= 0 {
-			if s := &h.steps[number%int64(busySteps)]; s.number == number {
-				ran = s.ran
-			}
-		}
-		steps = append(steps, ran)
-	}
+	last := busyNumber(now) - 1
+	first, steps := last-int64(busySteps)+2, make([]time.Duration, busySteps-1)
+	stepsBetween(h.steps[:], first, last, func(number int64, ran *time.Duration) { steps[number-first] = *ran })
 	return steps
 }

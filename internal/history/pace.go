@@ -26,53 +26,31 @@ const (
 	waitTypes = 80                    // the last one has all that waited longer than a day
 )
 
-// pace is Pace while it is counted. The step of a number is kept at that number modulo the number of steps.
+// pace is Pace while it is counted.
 type pace struct {
-	gpu   [gpuSteps]gpuHour
-	waits [waitSteps]*waitStepCounts
+	gpu   [gpuSteps]step[time.Duration]
+	waits []step[waitCounts] // waitSteps, from the first wait on
 }
 
-type gpuHour struct {
-	number int64
-	ran    time.Duration
-}
-
-type waitStepCounts struct {
-	number int64
-	counts [waitTypes]uint32
-}
+type waitCounts [waitTypes]uint32
 
 // ran adds how long a job has run on a host.
 func (p *pace) ran(from, to time.Time) {
-	number := to.UnixNano() / int64(gpuStep)
-	if number < 0 || !to.After(from) {
+	if !to.After(from) {
 		return
 	}
-	s := &p.gpu[number%gpuSteps]
-	if number > s.number {
-		*s = gpuHour{number: number}
-	}
-	if number == s.number {
-		s.ran += to.Sub(from)
+	if ran := stepOf(p.gpu[:], to.UnixNano()/int64(gpuStep)); ran != nil {
+		*ran += to.Sub(from)
 	}
 }
 
 // waited adds how long a job has waited that began now.
 func (p *pace) waited(took time.Duration, now time.Time) {
-	number := now.UnixNano() / int64(waitStep)
-	if number < 0 {
-		return
+	if p.waits == nil {
+		p.waits = make([]step[waitCounts], waitSteps)
 	}
-	s := p.waits[number%waitSteps]
-	if s == nil {
-		s = &waitStepCounts{}
-		p.waits[number%waitSteps] = s
-	}
-	if number > s.number {
-		*s = waitStepCounts{number: number}
-	}
-	if number == s.number {
-		s.counts[waitType(took)]++
+	if counts := stepOf(p.waits, now.UnixNano()/int64(waitStep)); counts != nil {
+		counts[waitType(took)]++
 	}
 }
 
@@ -90,22 +68,15 @@ func longestOf(class int) time.Duration {
 }
 
 func (p *pace) at(now time.Time) (sum Pace) {
-	hour, step := now.UnixNano()/int64(gpuStep), now.UnixNano()/int64(waitStep)
-	for i := range p.gpu {
-		if s := &p.gpu[i]; s.number > hour-gpuSteps && s.number <= hour {
-			sum.GPU += s.ran
-		}
-	}
+	hour, ten := now.UnixNano()/int64(gpuStep), now.UnixNano()/int64(waitStep)
+	stepsBetween(p.gpu[:], hour-gpuSteps+1, hour, func(_ int64, ran *time.Duration) { sum.GPU += *ran })
 	var counts [waitTypes]int
-	for _, s := range p.waits {
-		if s == nil || s.number <= step-waitSteps || s.number > step {
-			continue
-		}
-		for class, n := range s.counts {
+	stepsBetween(p.waits, ten-waitSteps+1, ten, func(_ int64, of *waitCounts) {
+		for class, n := range of {
 			counts[class] += int(n)
 			sum.Started += int(n)
 		}
-	}
+	})
 	passed := 0
 	for class, n := range counts {
 		if n == 0 {
