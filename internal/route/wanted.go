@@ -10,7 +10,7 @@ import (
 // How many hosts a pool wants: those that are busy, and as many more as it takes to start every due job within the target.
 // Jobs that no host may take now do not count, since more hosts of the same kind would not help: those that are
 // blocked everywhere, scheduled, excluded, or over their tenant's cap. Jobs that only hosts can run which are not online do count,
-// so that a fleet or a pool can grow from none.
+// and without any host all due jobs do, so that a fleet can grow from none. A pool is known by the hosts that are present in it.
 
 // unknownRun is the assumed time of a run of which nothing is known.
 const unknownRun = 10 * time.Second
