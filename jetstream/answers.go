@@ -116,7 +116,9 @@ type DeadAnswer struct {
 	Next   uint64      `json:"next,omitempty"` // the After of the next page; 0 on the last
 	Groups []DeadGroup `json:"groups,omitempty"`
 	More   int         `json:"more,omitempty"`  // groups that were left out
+	Count  int         `json:"count,omitempty"` // of groups: dead jobs in all of them, also in those that were left out
 	UpTo   uint64      `json:"up_to,omitempty"` // of groups: given as UpTo of a RequeueRequest, no letter is meant that was stored after they were counted
+	Since  *time.Time  `json:"since,omitempty"` // of groups: given as Since of a RequeueRequest, no letter is meant that is older than they are
 }
 
 // RequeueRequest chooses dead letters as DeadRequest does. A request without any condition is refused unless All is set.
@@ -209,6 +211,8 @@ type JobRow struct {
 	RequeueOf ID        `json:"requeue_of,omitempty"`
 	First     Mark      `json:"first"` // the oldest of its events that the dispatcher has read
 	Last      Mark      `json:"last"`
+
+	MaxAttempts int `json:"max_attempts,omitempty"` // that count before it is dead; 0: its first event is not stored any more
 }
 
 // Mark is a place in the stream of events.

@@ -66,13 +66,13 @@ type WorkflowsAnswer struct {
 // WorkflowRow is a workflow of which jobs are known. Capable, Online and Blocked are left out in answers to a tenant.
 type WorkflowRow struct {
 	Hash    Hash              `json:"hash"`
-	Title   string            `json:"title,omitempty"` // main model and kind of output
-	Counts  map[EventKind]int `json:"counts"`          // number of its jobs by state
-	RanFor  Duration          `json:"ran_for,omitempty"`
-	Last    Mark              `json:"last"`             // its newest event
-	Output  string            `json:"output,omitempty"` // name in COMFY_OUTPUTS of the first picture of the job that completed last
-	Thumb   string            `json:"thumb,omitempty"`  // of a small picture of it
-	PerHour int               `json:"per_hour"`         // jobs that were completed or died in the last hour, to a third of what ended 60 to 80 minutes ago
+	Title   string            `json:"title,omitempty"`   // main model and kind of output
+	Counts  map[EventKind]int `json:"counts"`            // number of its jobs by state
+	RanFor  Duration          `json:"ran_for,omitempty"` // median of the last 9 runs
+	Last    Mark              `json:"last"`              // its newest event
+	Output  string            `json:"output,omitempty"`  // name in COMFY_OUTPUTS of the first picture of the job that completed last
+	Thumb   string            `json:"thumb,omitempty"`   // of a small picture of it
+	PerHour int               `json:"per_hour"`          // jobs that were completed or died in the last hour, to a third of what ended 60 to 80 minutes ago
 	Capable int               `json:"capable,omitempty"`
 	Online  int               `json:"online,omitempty"`
 	Blocked int               `json:"blocked,omitempty"`

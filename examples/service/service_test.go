@@ -84,6 +84,11 @@ func fleet(t *testing.T, host comfysim.Config) (url string) {
 	return server.URL()
 }
 
+// problem is an answer that reports an error.
+type problem struct {
+	Error string `json:"error"`
+}
+
 // client speaks for one customer.
 type client struct {
 	t         *testing.T
@@ -126,10 +131,10 @@ func ask[T any](c client, want int, method, path, body string, header ...string)
 }
 
 // serve runs the service and gives a client of each of two customers. stop ends it and gives its error.
-func serve(t *testing.T, s settings) (acme, bolt client, stop func() error) {
+func serve(t *testing.T, s service) (acme, bolt client, stop func() error) {
 	t.Helper()
-	s.workflow, s.customers = cmp.Or(s.workflow, "workflow_api.json"), filepath.Join(t.TempDir(), "customers.json")
-	if err := os.WriteFile(s.customers, []byte(`{"acme":"the-key-of-acme","bolt":"the-key-of-bolt"}`), 0o600); err != nil {
+	s.workflowFile, s.customersFile = cmp.Or(s.workflowFile, "workflow_api.json"), filepath.Join(t.TempDir(), "customers.json")
+	if err := os.WriteFile(s.customersFile, []byte(`{"acme":"the-key-of-acme","bolt":"the-key-of-bolt"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -138,7 +143,7 @@ func serve(t *testing.T, s settings) (acme, bolt client, stop func() error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, s, listener) }()
+	go func() { ended <- s.run(ctx, listener) }()
 	stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
@@ -178,7 +183,7 @@ var models = map[string][]string{"checkpoints": {"sd_xl_base_1.0.safetensors"}}
 
 func TestAnImageIsMadeFetchedAndCountedForItsCustomerAlone(t *testing.T) {
 	t.Parallel()
-	acme, bolt, _ := serve(t, settings{nats: fleet(t, comfysim.Config{Models: models}), alertAfter: 5})
+	acme, bolt, _ := serve(t, service{nats: fleet(t, comfysim.Config{Models: models}), alertAfter: 5})
 
 	made := ask[image](acme, http.StatusAccepted, "POST", "/v1/images", `{"prompt":"a \"cat\"","seed":7}`, "Idempotency-Key", "cat-1")
 	if made.ID != "cat-1" {
@@ -213,7 +218,7 @@ func TestAnImageIsMadeFetchedAndCountedForItsCustomerAlone(t *testing.T) {
 
 func TestWhatIsWrongIsAnsweredInWords(t *testing.T) {
 	t.Parallel()
-	acme, _, _ := serve(t, settings{nats: fleet(t, comfysim.Config{Models: models}), alertAfter: 5})
+	acme, _, _ := serve(t, service{nats: fleet(t, comfysim.Config{Models: models}), alertAfter: 5})
 	for _, c := range []struct {
 		code               int
 		method, path, body string
@@ -257,7 +262,7 @@ func TestDeadJobsRaiseOneAlert(t *testing.T) {
 	if err := os.WriteFile(noWorkflow, []byte(`{"1":{"text":"$prompt"}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	acme, bolt, _ := serve(t, settings{nats: fleet(t, comfysim.Config{}), workflow: noWorkflow, alertAfter: 2, alertURL: sink.URL})
+	acme, bolt, _ := serve(t, service{nats: fleet(t, comfysim.Config{}), workflowFile: noWorkflow, alertAfter: 2, alertURL: sink.URL})
 	dies := func(c client, id string) {
 		ask[image](c, http.StatusAccepted, "POST", "/v1/images", `{"prompt":"a cat"}`, "Idempotency-Key", id)
 		if _, last := c.until(id); last.State != "dead" || last.Error == "" {
@@ -288,7 +293,7 @@ func TestDeadJobsRaiseOneAlert(t *testing.T) {
 func TestStoppingEndsStreamsAndLosesNoJob(t *testing.T) {
 	t.Parallel()
 	url := fleet(t, comfysim.Config{}) // without the model: the job waits
-	acme, _, stop := serve(t, settings{nats: url, alertAfter: 5})
+	acme, _, stop := serve(t, service{nats: url, alertAfter: 5})
 	ask[image](acme, http.StatusAccepted, "POST", "/v1/images", `{"prompt":"a cat"}`, "Idempotency-Key", "patient")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, acme.base+"/v1/images/patient/events", nil)
 	if err != nil {
@@ -310,7 +315,7 @@ func TestStoppingEndsStreamsAndLosesNoJob(t *testing.T) {
 	if _, err := io.Copy(io.Discard, lines); err != nil {
 		t.Errorf("the stream was cut and not ended: %v", err)
 	}
-	again, _, _ := serve(t, settings{nats: url, alertAfter: 5})
+	again, _, _ := serve(t, service{nats: url, alertAfter: 5})
 	if got := ask[image](again, http.StatusOK, "GET", "/v1/images/patient", ""); got.ID != "patient" || got.State == "dead" {
 		t.Errorf("after a restart the image is %+v", got)
 	}

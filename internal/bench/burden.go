@@ -56,7 +56,7 @@ func (s *stage) block(ctx context.Context, q *queue.Queue, nc *nats.Conn) error 
 		return fmt.Errorf("follow blocks: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the connection ends soon
-	defer telling("blocks", s.cfg.Blocks, func() int { return int(announced.Load()) }, s.cfg.Progress)()
+	defer reporting("blocks", s.cfg.Blocks, func() int { return int(announced.Load()) }, s.cfg.Progress)()
 	writers, writing := errgroup.WithContext(ctx)
 	writers.SetLimit(32)
 	for i := range s.cfg.Blocks {
@@ -91,7 +91,7 @@ func (s *stage) crowd(ctx context.Context, js natsjs.JetStream) error {
 		return err
 	}
 	first := dispatcherName(0)
-	defer telling("waiting room", s.cfg.Waiting, func() int { return s.gauges(first)["comfyherd_mirror_tickets"] }, s.cfg.Progress)()
+	defer reporting("waiting room", s.cfg.Waiting, func() int { return s.gauges(first)["comfyherd_mirror_tickets"] }, s.cfg.Progress)()
 	for i := range s.cfg.Waiting {
 		body := fmt.Appendf(nil, `{"only_hosts":[%q],"workflow":%s}`, busyHost, s.load.body(i))
 		msg := &nats.Msg{Subject: "comfy.jobs." + s.load.tenant(i) + ".5", Data: body, Header: nats.Header{"Comfy-Job-Id": {"w-" + s.load.run + "-" + strconv.Itoa(i)}}}

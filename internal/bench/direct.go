@@ -31,7 +31,7 @@ func runDirect(ctx context.Context, cfg *Config, l *load) (float64, Spread, erro
 			return 0, Spread{}, err
 		}
 	}
-	defer telling("hosts alone", cfg.Jobs, s.ran, cfg.Progress)()
+	defer reporting("hosts alone", cfg.Jobs, s.ran, cfg.Progress)()
 	start := time.Now()
 	failed := make([]error, cfg.Hosts)
 	var filling sync.WaitGroup
@@ -65,7 +65,7 @@ const directClient = "direct"
 
 // fill posts every Hosts-th job to a host and waits until all have ended.
 func fill(ctx context.Context, cfg *Config, l *load, sim *comfysim.Server, first int) error {
-	hangUp, err := attend(ctx, sim.URL())
+	hangUp, err := readSocket(ctx, sim.URL())
 	if err != nil {
 		return err
 	}
@@ -81,8 +81,8 @@ func fill(ctx context.Context, cfg *Config, l *load, sim *comfysim.Server, first
 	return err
 }
 
-// attend opens a websocket to a host and reads it until it is closed.
-func attend(ctx context.Context, url string) (hangUp func(), err error) {
+// readSocket opens a websocket to a host and reads it until it is closed.
+func readSocket(ctx context.Context, url string) (hangUp func(), err error) {
 	socket, answer, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(url, "http")+"/ws?clientId="+directClient, nil)
 	if err != nil {
 		return nil, fmt.Errorf("listen to a host: %w", err)

@@ -12,7 +12,7 @@ func TimesOfADeadJob() (s Spread, dead int64) {
 	r := newRecorder(&load{jobs: 1})
 	r.publish(0)
 	r.base = r.base.Add(-time.Hour) // it dies an hour later
-	r.die(0)
+	r.endedOtherwise(0)
 	return since(r.published, r.ended), r.dead.Load()
 }
 

@@ -134,7 +134,7 @@ func (a *apart) measure(ctx context.Context, nc *nats.Conn, js natsjs.JetStream,
 	if err != nil {
 		return err
 	}
-	stop := telling("no jobs", int(quiet.Seconds()), func() int { return int(time.Since(begun.at).Seconds()) }, a.cfg.Progress)
+	stop := reporting("no jobs", int(quiet.Seconds()), func() int { return int(time.Since(begun.at).Seconds()) }, a.cfg.Progress)
 	paused := queue.Pause(ctx, quiet)
 	stop()
 	if !paused {
@@ -151,7 +151,7 @@ func (a *apart) measure(ctx context.Context, nc *nats.Conn, js natsjs.JetStream,
 	if err := r.follow(nc, "comfy.events.jobs"); err != nil {
 		return err
 	}
-	defer r.telling("comfyherd", a.cfg.Progress)()
+	defer r.reporting("comfyherd", a.cfg.Progress)()
 	if _, err := enqueue(ctx, a.cfg, a.load, []natsjs.JetStream{js}, r, "comfy.jobs."); err != nil {
 		return err
 	}

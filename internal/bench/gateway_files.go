@@ -14,15 +14,15 @@ import (
 
 // FilesResult is one upload and one download of a large file. The gateway's memory must not grow with the file.
 type FilesResult struct {
-	Bytes    int64   `json:"bytes"`
-	Upload   Passage `json:"upload"`   // POST /api/v2/assets
-	Download Passage `json:"download"` // GET /view
-	Before   uint64  `json:"gateway_memory_before_bytes"`
-	After    uint64  `json:"gateway_memory_after_bytes"` // it hardly ever sinks, so this is also the most
+	Bytes    int64    `json:"bytes"`
+	Upload   Transfer `json:"upload"`   // POST /api/v2/assets
+	Download Transfer `json:"download"` // GET /view
+	Before   uint64   `json:"gateway_memory_before_bytes"`
+	After    uint64   `json:"gateway_memory_after_bytes"` // it seldom shrinks, so this is about the most too
 }
 
-// Passage is how a file went through the gateway.
-type Passage struct {
+// Transfer is how long a file took through the gateway, and the CPU of the gateway.
+type Transfer struct {
 	Seconds        float64 `json:"seconds"`
 	BytesPerSecond float64 `json:"bytes_per_second"`
 	GatewayCPU     float64 `json:"gateway_cpu_seconds"`
@@ -52,11 +52,11 @@ func (b *gatewayBench) measureFiles(ctx context.Context) (*FilesResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	passage := func(took, cpu time.Duration) Passage {
-		return Passage{took.Seconds(), float64(b.cfg.FileBytes) / took.Seconds(), cpu.Seconds()}
+	transfer := func(took, cpu time.Duration) Transfer {
+		return Transfer{took.Seconds(), float64(b.cfg.FileBytes) / took.Seconds(), cpu.Seconds()}
 	}
 	return &FilesResult{
-		Bytes: b.cfg.FileBytes, Upload: passage(stored.Sub(began), between.CPU-before.CPU), Download: passage(took, after.CPU-between.CPU),
+		Bytes: b.cfg.FileBytes, Upload: transfer(stored.Sub(began), between.CPU-before.CPU), Download: transfer(took, after.CPU-between.CPU),
 		Before: before.Memory, After: after.Memory,
 	}, nil
 }

@@ -24,8 +24,8 @@ func (r *GatewayResult) Print(c *daemon.Console) error {
 			[]string{"with its ETag (p50 / p99 / max)", spread(i.Same)})
 	}
 	if f := r.Files; f != nil {
-		rows = append(rows, []string{"upload of " + size(float64(f.Bytes)), passage(f.Upload)},
-			[]string{"download of it", passage(f.Download)},
+		rows = append(rows, []string{"upload of " + size(float64(f.Bytes)), transfer(f.Upload)},
+			[]string{"download of it", transfer(f.Download)},
 			[]string{"memory of the gateway before / after", size(float64(f.Before)) + " / " + size(float64(f.After))})
 	}
 	if s := r.Sockets; s != nil {
@@ -37,6 +37,6 @@ func (r *GatewayResult) Print(c *daemon.Console) error {
 	return c.Table(rows)
 }
 
-func passage(p Passage) string {
+func transfer(p Transfer) string {
 	return fmt.Sprintf("%.1f s, %s/s, %.1f s of CPU in the gateway", p.Seconds, size(p.BytesPerSecond), p.GatewayCPU)
 }

@@ -85,7 +85,7 @@ func (h *host) State() comfy.State { return comfy.State{Connected: true} }
 // Probe finds the host healthy.
 func (h *host) Probe(context.Context) (comfy.Probe, error) { return comfy.Probe{}, nil }
 
-// Survey names the stand-in.
+// Survey gives a version and a device that are none of ComfyUI's.
 func (h *host) Survey(context.Context) (comfy.Probe, error) {
 	return comfy.Probe{Version: "bench", Device: "none"}, nil
 }

@@ -100,7 +100,7 @@ func (s *stage) clear(ctx context.Context) error {
 	for i := range s.cfg.Hosts {
 		hosts = append(hosts, "$KV."+names.HostsBucket+"."+hostName(i))
 	}
-	dispatchers := make([]string, s.cfg.Dispatchers+1) // with the one that weigh has started
+	dispatchers := make([]string, s.cfg.Dispatchers+1) // with the one that heapOfDispatcher has started
 	for i := range dispatchers {
 		dispatchers[i] = "$KV." + names.DispatchersBucket + "." + dispatcherName(i)
 	}

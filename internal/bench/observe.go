@@ -20,7 +20,7 @@ func (s *stage) observe(ctx context.Context) error {
 	if s.cfg.Observed {
 		s.actors.Go(func() {
 			for queue.Pause(ctx, time.Second) {
-				_, _ = s.metrics.Gather() // what a collector cannot say costs its time all the same
+				_, _ = s.metrics.Gather() // only the time that it takes matters, so an error is ignored
 			}
 		})
 		if err := s.observer(ctx, "webhooks", func(q *queue.Queue) (runner, error) { return webhook.New(q, webhook.Config{}) }); err != nil {

@@ -22,7 +22,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// order is the first line that a part reads: what it is to be.
+// order is the first line that a part reads: which process it is, and its settings.
 type order struct {
 	URL        string        `json:"url"`
 	Dispatcher string        `json:"dispatcher,omitempty"` // its name; empty for an agent
@@ -42,10 +42,10 @@ type partReport struct {
 	Heap     uint64          `json:"heap,omitempty"`  // live, when it was asked for
 	Hosts    int             `json:"hosts,omitempty"` // that a dispatcher has found
 	Addr     string          `json:"addr,omitempty"`  // where a gateway listens
-	Memory   uint64          `json:"memory"`          // that the process has from the system; it hardly ever sinks
+	Memory   uint64          `json:"memory"`          // that the process has from the system; it seldom shrinks
 }
 
-// ServePart is a process of `dispatcher bench`: a dispatcher, an agent with its hosts, or a gateway. It reads what it is to be from the
+// ServePart is a process of `dispatcher bench`: a dispatcher, an agent with its hosts, or a gateway. It reads its order from the
 // first line of in, answers each further line with what it has sent and received so far, and ends with in.
 func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
@@ -54,7 +54,7 @@ func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 	var o order
 	if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
-		return fmt.Errorf("read what this part is to be: %w", err)
+		return fmt.Errorf("read the order of this part: %w", err)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -68,7 +68,7 @@ func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 		err := p.run(ctx, ctx)
 		switch {
 		case ctx.Err() != nil:
-			err = nil // it was to end
+			err = nil // its input has ended, and so it stops
 		case err == nil:
 			err = errors.New("it has stopped by itself")
 		}

@@ -20,18 +20,18 @@ const PartArgument = "bench-part"
 const (
 	partAnswer = 30 * time.Second // how long a part may take for an answer
 	partEnd    = 10 * time.Second // and for its end, before it is killed
-	partWords  = 4096             // of what a part writes to standard error, the last bytes that are kept
+	partStderr = 4096             // bytes of a part's standard error that are kept, the last ones
 )
 
 // process is a part that this process has started. It ends with its standard input, also when this process is killed.
 type process struct {
-	name  string
-	child *exec.Cmd
-	in    io.WriteCloser
-	out   *bufio.Scanner
-	said  tail
-	over  chan struct{} // closed when the process has ended
-	err   error         // of its end; read after over
+	name   string
+	child  *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	stderr tail
+	over   chan struct{} // closed when the process has ended
+	err    error         // of its end; read after over
 }
 
 // begin starts a part. fail is called when it ends before end was called.
@@ -42,7 +42,7 @@ func begin(name string, o order, fail func(error)) (*process, error) {
 	}
 	child := exec.CommandContext(context.Background(), self, PartArgument) // end ends it, after its standard input
 	p := &process{name: name, child: child, over: make(chan struct{})}
-	p.child.Stderr = &p.said
+	p.child.Stderr = &p.stderr
 	out, err := p.child.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -57,7 +57,7 @@ func begin(name string, o order, fail func(error)) (*process, error) {
 	go func() {
 		defer close(p.over)
 		if p.err = p.child.Wait(); p.err != nil {
-			p.err = fmt.Errorf("%s has ended: %w: %s", name, p.err, p.said.text())
+			p.err = fmt.Errorf("%s has ended: %w: %s", name, p.err, p.stderr.text())
 			fail(p.err)
 		}
 	}()
@@ -67,7 +67,7 @@ func begin(name string, o order, fail func(error)) (*process, error) {
 func (p *process) write(o order) error {
 	line, err := json.Marshal(o)
 	if err != nil {
-		return fmt.Errorf("encode what %s is to be: %w", p.name, err)
+		return fmt.Errorf("encode the order of %s: %w", p.name, err)
 	}
 	_, err = p.in.Write(append(line, '\n'))
 	if err != nil {
@@ -144,7 +144,7 @@ func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.end = append(t.end, b...)
-	if extra := len(t.end) - partWords; extra > 0 {
+	if extra := len(t.end) - partStderr; extra > 0 {
 		t.end = t.end[extra:]
 	}
 	return len(b), nil

@@ -69,7 +69,7 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		}
 		workers.Go(func() { r.work(working, nc) })
 	}
-	defer r.recorder.telling("raw", cfg.Progress)()
+	defer r.recorder.reporting("raw", cfg.Progress)()
 	empty := p.diskBytes()
 	before := usageNow()
 	rate, err := enqueue(ctx, cfg, l, []natsjs.JetStream{js}, r.recorder, rawJobsPrefix)

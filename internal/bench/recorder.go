@@ -34,7 +34,7 @@ func newRecorder(l *load) *recorder {
 
 // follow subscribes to the events prefix.<tenant>.<job>.<kind>.
 func (r *recorder) follow(nc *nats.Conn, prefix string) error {
-	for kind, hear := range map[string]func(int){"started": r.begin, "completed": r.end, "dead": r.die} {
+	for kind, hear := range map[string]func(int){"started": r.begin, "completed": r.end, "dead": r.endedOtherwise} {
 		sub, err := nc.Subscribe(prefix+".*.*."+kind, func(msg *nats.Msg) {
 			if i, ok := r.index(subjectID(msg.Subject)); ok {
 				hear(i)
@@ -94,8 +94,8 @@ func (r *recorder) over(now int64) {
 	}
 }
 
-// die notes an end that is no completion, so that no time from publish to completed counts it.
-func (r *recorder) die(i int) {
+// endedOtherwise notes an end that is no completion, so that no time from publish to completed counts it.
+func (r *recorder) endedOtherwise(i int) {
 	if r.ended[i].CompareAndSwap(0, -1) {
 		r.dead.Add(1)
 		r.over(r.now())
@@ -124,8 +124,8 @@ func (r *recorder) waitFor(ctx context.Context, i int) error {
 	return nil
 }
 
-// telling reports how far a stage is until stop is called, which waits for the last report.
-func telling(stage string, total int, done func() int, tell func(Progress)) (stop func()) {
+// reporting reports how far a stage is until stop is called, which waits for the last report.
+func reporting(stage string, total int, done func() int, tell func(Progress)) (stop func()) {
 	over := make(chan struct{})
 	var teller sync.WaitGroup
 	teller.Go(func() {
@@ -146,8 +146,8 @@ func telling(stage string, total int, done func() int, tell func(Progress)) (sto
 	}
 }
 
-func (r *recorder) telling(stage string, tell func(Progress)) (stop func()) {
-	return telling(stage, len(r.ended), func() int { return int(r.done.Load()) }, tell)
+func (r *recorder) reporting(stage string, tell func(Progress)) (stop func()) {
+	return reporting(stage, len(r.ended), func() int { return int(r.done.Load()) }, tell)
 }
 
 // perSecond is jobs a second from the first publish to the last end.

@@ -162,9 +162,9 @@ func storedBytes(ctx context.Context, js natsjs.JetStream, stream string) (uint6
 	return found.CachedInfo().State.Bytes, nil
 }
 
-// weigh starts one dispatcher more, waits until it has read the state that the others have, and gives by how much the heap grew: a
+// heapOfDispatcher starts one dispatcher more, waits until it has read the state that the others have, and gives by how much the heap grew: a
 // dispatcher with its connection and, with an embedded NATS, NATS' side of the connection.
-func (s *stage) weigh(ctx context.Context) (int64, error) {
+func (s *stage) heapOfDispatcher(ctx context.Context) (int64, error) {
 	before := liveHeap()
 	if err := s.dispatcher(ctx, s.cfg.Dispatchers); err != nil {
 		return 0, err

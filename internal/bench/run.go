@@ -110,7 +110,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 		return err
 	}
 	s.before.disk = p.diskBytes()
-	defer s.recorder.telling("comfyherd", cfg.Progress)()
+	defer s.recorder.reporting("comfyherd", cfg.Progress)()
 	before := usageNow()
 	rate, err := enqueue(running, cfg, l, publishers, s.recorder, "comfy.jobs.")
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *stage) afterwards(ctx context.Context, js natsjs.JetStream, publishers 
 	if err != nil {
 		return err
 	}
-	result.DispatcherBytes, err = s.weigh(ctx)
+	result.DispatcherBytes, err = s.heapOfDispatcher(ctx)
 	return err
 }
 

@@ -4,7 +4,7 @@
 // numbers, and that every picture's colour follows from the graph that made it (Picture), so that a test can check which
 // job made a picture.
 //
-// A Server is one address. It lives through any number of process lives: Kill drops connections and forgets queue,
+// A Server is one address. Behind it any number of processes follow one another: Kill drops connections and forgets queue,
 // history, counter and cache; Restart brings an empty process up on the same address. Output and input files survive,
 // as on a disk. Freeze behaves like SIGSTOP. An idle server costs a few parked goroutines and no timer.
 //

@@ -3,7 +3,7 @@ package comfysim
 import "encoding/json"
 
 // A lenient host (Config.Lenient) takes what suites of other programs send, which were written for hosts with other nodes and models: any
-// class, links of any type, values that are in no list, and inputs that are missing. What no ComfyUI could read is refused as ever: no
+// class, links of any type, values that are in no list, and inputs that are missing. What no ComfyUI could read is refused as always: no
 // JSON, a node without class_type or inputs, a link to a node that is not there, a cycle, a prompt without an output.
 
 // classOf is the class of a node; nil: the host has none of this name. A class that a lenient host does not know passes a picture

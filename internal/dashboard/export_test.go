@@ -1,12 +1,15 @@
 package dashboard
 
 import (
+	"context"
 	"encoding/json"
 	"io/fs"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // Limits of a stream, which tests go beyond.
@@ -79,3 +82,29 @@ func Served() (map[string][]byte, error) {
 
 // Joined makes one script of modules.
 func Joined(files map[string][]byte, first string) ([]byte, error) { return joined(files, first) }
+
+// Hub is a hub without NATS, and one of its viewers.
+type Hub struct {
+	h  *hub
+	at place
+	s  stream
+}
+
+// NewHub makes a hub that has no events yet.
+func NewHub() *Hub {
+	h := &Hub{h: newHub(nil, nil, 1), at: place{who: Viewer{Role: Act}}}
+	h.s.now = time.Now
+	return h
+}
+
+// Take gives the hub a stored event.
+func (h *Hub) Take(n *jetstream.Note) { h.h.add(context.Background(), rowOf(n)) }
+
+// Frame is what the viewer is sent of the events that came since the last frame.
+func (h *Hub) Frame() string {
+	news := h.h.news(h.at)
+	h.at.sequence, h.at.version, h.at.epoch = news.last, news.version, news.epoch
+	h.s.text.Reset()
+	h.s.events(news.events, news.last)
+	return h.s.text.String()
+}

@@ -63,7 +63,7 @@ func connect(t *testing.T) *queue.Queue {
 	return q
 }
 
-// site is a dashboard and a browser without eyes.
+// site is a dashboard, and a client that sends it requests.
 type site struct {
 	t   *testing.T
 	q   *queue.Queue

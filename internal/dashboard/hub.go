@@ -164,7 +164,7 @@ func (h *hub) follow(ctx context.Context) {
 func (h *hub) add(ctx context.Context, r row) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if ctx.Err() == nil && h.ring.add(r) && r.ended {
+	if ctx.Err() == nil && h.ring.add(r) && r.attemptEnds() {
 		h.running.remove(jobOf{r.tenant, r.job})
 	}
 }
@@ -191,8 +191,8 @@ func (h *hub) tend(ctx context.Context) {
 
 // batch is what a viewer receives at a time.
 type batch struct {
-	rows    []row
-	last    uint64 // sequence up to which the viewer has everything
+	events  [][]byte // as JSON
+	last    uint64   // sequence up to which the viewer has everything
 	epoch   int
 	changed [][]byte
 	version uint64
@@ -216,7 +216,7 @@ func (h *hub) news(at place) batch {
 	if len(found) == mostBatch {
 		b.last = found[len(found)-1].sequence
 	}
-	b.rows = visible(found, at.who)
+	b.events = visible(found, at.who)
 	return b
 }
 
@@ -244,7 +244,8 @@ func (h *hub) missed(ctx context.Context, after, upTo uint64) ([]row, bool) {
 	reader, err := h.q.ReadEvents(after, func(n jetstream.Note) {
 		mu.Lock()
 		defer mu.Unlock()
-		if r := rowOf(&n); n.Sequence <= upTo && r.body != nil {
+		if r := rowOf(&n); n.Sequence <= upTo {
+			r.encode()
 			rows = append(rows, r)
 		}
 	})

@@ -86,16 +86,16 @@ func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
 		"now": s.now(), "version": d.cfg.Version, "build": d.assets.hash, "role": who.Role, "tenant": who.Tenant,
 		"sequence": at.sequence, "resumed": resumed, "login": len(d.cfg.Keys) > 0, "kept": job.Duration(d.q.EventsAge()), "trace": d.cfg.Trace,
 	})
-	s.rows(visible(rows, who), at.sequence)
+	s.events(visible(rows, who), at.sequence)
 	return at, s.send()
 }
 
-// visible leaves out what the viewer may not see.
-func visible(rows []row, who Viewer) []row {
-	var seen []row
-	for _, r := range rows {
-		if r.tenant == "" && who.Role != OfTenant || r.tenant != "" && who.sees(r.tenant) {
-			seen = append(seen, r)
+// visible gives the JSON of the rows that have something to show, and that the viewer may see.
+func visible(rows []row, who Viewer) [][]byte {
+	seen := make([][]byte, 0, len(rows))
+	for i := range rows {
+		if r := &rows[i]; r.body != nil && (r.tenant == "" && who.Role != OfTenant || r.tenant != "" && who.sees(r.tenant)) {
+			seen = append(seen, r.body)
 		}
 	}
 	return seen
@@ -116,7 +116,7 @@ func (s *stream) follow(gone <-chan struct{}, h *hub, at place) {
 		if news.resync {
 			s.message("resync", news.last, map[string]any{"now": s.now()})
 		}
-		s.rows(news.rows, news.last)
+		s.events(news.events, news.last)
 		s.running(news.changed)
 		at.sequence, at.version, at.epoch = news.last, news.version, news.epoch
 		if s.text.Len() == 0 {
@@ -140,15 +140,10 @@ func (s *stream) message(name string, id uint64, data any) {
 	_, _ = fmt.Fprintf(&s.text, "event: %s\ndata: %s\n\n", name, body)
 }
 
-func (s *stream) rows(rows []row, last uint64) {
-	if len(rows) == 0 {
-		return
+func (s *stream) events(events [][]byte, last uint64) {
+	if len(events) > 0 {
+		s.list("events", "events", last, events)
 	}
-	bodies := make([][]byte, len(rows))
-	for i := range rows {
-		bodies[i] = rows[i].body
-	}
-	s.list("events", "events", last, bodies)
 }
 
 func (s *stream) running(changed [][]byte) {

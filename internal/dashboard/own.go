@@ -85,7 +85,8 @@ func (d *Dashboard) hostEvents(ctx context.Context, _ Viewer, request map[string
 			return nil, err
 		}
 		for i := range notes {
-			if r := rowOf(&notes[i]); r.body != nil {
+			r := rowOf(&notes[i])
+			if r.encode(); r.body != nil {
 				rows = append(rows, r)
 			}
 		}

@@ -61,6 +61,7 @@ func (d *Dashboard) eventsOf(ctx context.Context, jobs []jetstream.JobRow) []jso
 			note, there, err := d.q.EventAt(ctx, jobs[i].Last.Sequence)
 			if err == nil && there {
 				if r := rowOf(&note); r.tenant == jobs[i].Tenant && r.job == jobs[i].Job {
+					r.encode()
 					bodies[i] = r.body
 				}
 			}

@@ -45,7 +45,7 @@ type Options struct {
 const (
 	// defaultTimeout bounds the whole demo. What was not observed by then counts as not observed.
 	defaultTimeout = 28 * time.Second
-	// defaultCooldown is long enough to look at the block, and short enough to wait for its end.
+	// defaultCooldown leaves sceneTime for the scene of the block, and the block still ends within defaultTimeout.
 	defaultCooldown = 5 * time.Second
 )
 
@@ -96,7 +96,7 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 	return err
 }
 
-// watchedWriter cancels the demo when a write fails.
+// watchedWriter ends the demo when a write fails.
 type watchedWriter struct {
 	io.Writer
 

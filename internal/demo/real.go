@@ -75,7 +75,7 @@ func (s *realStage) prepare(ctx context.Context) error {
 
 const damagedPicture = "This was a picture before it was damaged; see comfyherd's `dispatcher demo`.\n"
 
-// sheet is a picture of nothing but paper.
+// sheet is a picture in the colour of paper all over.
 func sheet() ([]byte, error) {
 	var whole bytes.Buffer
 	if err := png.Encode(&whole, image.NewPaletted(image.Rect(0, 0, 64, 64), color.Palette{paper})); err != nil {

@@ -185,7 +185,7 @@ func (d *demo) claimBlock() []claim {
 	return []claim{stands, avoided, others}
 }
 
-// avoided says where the two portraits went while the block stood: elsewhere, or, when there is no other host, nowhere.
+// avoided says on which other hosts the two portraits ran while the block stood, or, when there is no other host, that they waited.
 func (d *demo) avoided(blocked, unblocked *observation) (seen bool, how string) {
 	var where []string
 	for _, n := range []int{8, 10} {
@@ -247,8 +247,8 @@ func (d *demo) claimRecovery() []claim {
 	}
 	again := claim{what: "portraits run on " + failing + " again"}
 	if unblocked != nil && d.record.completedOn(d.jobs[10].id()) == failing && d.record.completedOn(d.jobs[11].id()) == failing {
-		// Whoever announces the end of a block is not who wakes the jobs that waited for it, so the two events may stand
-		// in either order; the time at which the block was lifted stands in the announcement.
+		// The event unblocked and the job's event started may be stored in either order; the time at which the block ended is a field
+		// of the first.
 		starts := d.record.jobs(d.jobs[10].id(), job.Started)
 		if late := starts[0].time.Sub(unblocked.unblocked.Time); late >= 0 {
 			again.seen, again.how = true, fmt.Sprintf("job-11 started %s after the end of the block", daemon.Span(late))

@@ -11,14 +11,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 )
 
-// The workflows of the demo. On one host, portraits come to fail and posters do not. A retouch loads a photo of its tenant's.
+// The workflows of the demo. Portraits fail on one host while it is damaged, and posters do not. A retouch loads a photo of its tenant.
 const (
 	portrait = "portrait"
 	poster   = "poster"
 	retouch  = "retouch"
 )
 
-// stage is the hosts, what they are given to do, and how one of them comes to fail.
+// stage has the hosts of the demo, the workflows that they run, and the damage of one host.
 type stage interface {
 	hosts() []agent.HostConfig
 	about() string // the hosts, in a few words
@@ -58,7 +58,7 @@ const (
 	faceDetailer  = "FaceDetailer" // a custom node, which only the portraits use
 )
 
-// simulatedTime is long enough to follow and short enough to wait for.
+// simulatedTime is how long a node takes, so that a person can follow the events and the demo ends in time.
 func simulatedTime(class string, _ map[string]any) time.Duration {
 	switch class {
 	case "KSampler":
@@ -99,7 +99,7 @@ func (s *simulatedStage) damage() string {
 
 func (s *simulatedStage) repair() string {
 	s.sims[1].ClearFaults()
-	return "Meanwhile somebody has repaired that package on gpu-2. Nobody tells comfyherd."
+	return "Meanwhile that package was repaired on gpu-2. comfyherd is not told: it tries the host again when the block is over."
 }
 
 func (s *simulatedStage) close() {

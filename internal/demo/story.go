@@ -26,8 +26,8 @@ type plannedJob struct {
 	number   int
 	tenant   job.Tenant
 	workflow string
-	prefer   string // a wish
-	only     string // a condition
+	prefer   string // host that the job prefers
+	only     string // host, or label of hosts, that the job needs
 	damaged  bool   // it fails where the stage is damaged
 	requeued bool   // the job before it, run again from its dead letter
 	dies     bool   // it ends dead, and so makes no picture
@@ -167,7 +167,7 @@ func (d *demo) pace() time.Duration {
 	return d.o.Pace
 }
 
-// idle waits until both dispatchers know that nothing runs, since a wish for a host is for one that is free. A call is
+// idle waits until both dispatchers know that nothing runs, since a preferred host is chosen only when it is free. A call is
 // answered by either of them, so several in a row must say so.
 func (d *demo) idle(ctx context.Context) error {
 	const inARow = 20 // of two that answer by chance, one is left out once in 500 000 times
@@ -279,7 +279,7 @@ var errHostTime = errors.New("not every host came online")
 func (d *demo) absent() map[string]string {
 	absent := map[string]string{}
 	for _, h := range d.stage.hosts() {
-		absent[h.Name] = "nothing was heard of it"
+		absent[h.Name] = "it has not reported"
 	}
 	for _, s := range d.record.seen {
 		if s.host == nil {

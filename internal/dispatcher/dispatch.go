@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -25,8 +26,8 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 		d.overQuota(ctx, o, over)
 		return
 	}
-	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Position, e.Bytes, e.Title = o.job.Sequence, s.position, int64(len(o.message.Body)), o.job.Graph.Title()
+	e := d.queuedEvent(o)
+	e.Position, e.Bytes = s.position, int64(len(o.message.Body))
 	var err error
 	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
 	stored(o.last)
@@ -41,6 +42,13 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 		d.metrics.jobQueued(o.job, d.clock())
 		d.dispatch(ctx, o, s)
 	}
+}
+
+// queuedEvent is the event with which a dispatcher says that it has read the job.
+func (d *Dispatcher) queuedEvent(o *owned) job.Event {
+	e := o.job.NewEvent(job.Queued, d.clock())
+	e.Sequence, e.Title, e.MaxAttempts = o.job.Sequence, o.job.Graph.Title(), cmp.Or(o.job.MaxAttempts, failure.DefaultMaxAttempts)
+	return e
 }
 
 // overQuota ends a job of which its tenant has too many, unless it was taken in before.

@@ -345,6 +345,7 @@ func checkJobs(r *jetstream.JobsRequest) error {
 func jobRow(r *history.Row) jetstream.JobRow {
 	return jetstream.JobRow{
 		Job: r.Job, Tenant: r.Tenant, State: r.State, Priority: r.Priority, Hash: r.Hash, Name: r.Name, Title: r.Title, Host: r.Host, Attempt: r.Attempt,
-		Kind: r.Kind, Reason: r.Reason, RequeueOf: r.RequeueOf, First: jetstream.Mark(r.First), Last: jetstream.Mark(r.Last),
+		MaxAttempts: r.MaxAttempts,
+		Kind:        r.Kind, Reason: r.Reason, RequeueOf: r.RequeueOf, First: jetstream.Mark(r.First), Last: jetstream.Mark(r.Last),
 	}
 }

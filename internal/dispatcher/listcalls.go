@@ -14,8 +14,10 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// hostsMost and blocksMost are how many hosts and blocks the loop describes for a call at a time.
-const hostsMost, blocksMost = 64, 64
+const (
+	hostsMost, blocksMost = 64, 64 // hosts and blocks that the loop describes for a call at a time
+	strikesMost           = 64     // pairs whose strikes are read for a call that names neither a host nor a workflow
+)
 
 func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer queue.HostsAnswer, err error) {
 	p, err := d.page(r.Limit)
@@ -141,7 +143,7 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 	host, hash, _ := strings.Cut(r.After, ".")
 	after := pair{host, workflow.Hash(hash)}
 	if r.Struck {
-		return d.struckPairs(ctx, p, after, pairs{r.Host, r.Hash})
+		return d.struckPairs(ctx, p, after, &r)
 	}
 	var which []pair
 	if err := d.answerInSlices(ctx, func(pause func() bool) {
@@ -164,11 +166,11 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 }
 
 // struckPairs lists the pairs that have strikes and no block.
-func (d *Dispatcher) struckPairs(ctx context.Context, p *page, after pair, which pairs) (answer queue.BlocksAnswer, err error) {
+func (d *Dispatcher) struckPairs(ctx context.Context, p *page, after pair, r *queue.BlocksRequest) (answer queue.BlocksAnswer, err error) {
 	answer.Blocks = []queue.Block{}
 	var found []pair
 	if err := d.answerInSlices(ctx, func(pause func() bool) {
-		found = d.loop.blocks.struckBehind(after, which, p.rows+1, pause)
+		found = d.loop.blocks.struckBehind(after, pairs{r.Host, r.Hash}, p.rows+1, pause)
 	}); err != nil {
 		return answer, err
 	}
@@ -187,11 +189,26 @@ func (d *Dispatcher) struckPairs(ctx context.Context, p *page, after pair, which
 			return answer, err
 		}
 	}
+	if r.Host != "" || r.Hash.Valid() || len(rows) <= strikesMost {
+		if err := d.addStrikes(ctx, rows); err != nil {
+			return answer, err
+		}
+	}
 	if answer.Struck, err = takeFirst(p, rows); len(answer.Struck) < len(rows) && err == nil {
 		last := &answer.Struck[len(answer.Struck)-1]
 		answer.Next = last.Host + "." + string(last.Hash)
 	}
 	return answer, err
+}
+
+// addStrikes reads what stands in the bucket about each pair: the loop knows only which pairs are in it, since there may be very many.
+func (d *Dispatcher) addStrikes(ctx context.Context, rows []queue.StruckPair) error {
+	return atOnce(ctx, len(rows), func(ctx context.Context, i int) error {
+		row := &rows[i]
+		strikes, _, err := d.strikesOf(ctx, row.Host, row.Hash)
+		row.Failures, row.Level, row.Last = strikes.Failures(), strikes.Level, strikes.Last
+		return err
+	})
 }
 
 func (d *Dispatcher) apiQueue(ctx context.Context, r jetstream.QueueRequest) (jetstream.QueueAnswer, error) {

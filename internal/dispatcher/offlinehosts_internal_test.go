@@ -70,7 +70,7 @@ func TestTheOverviewCountsHostsThatHaveGoneSinceEventsWereReadLast(t *testing.T)
 		var reading sync.WaitGroup
 		reading.Go(func() { _ = h.loop(ctx) })
 		answer := queue.OverviewAnswer{Time: at.Add(time.Hour), Hosts: map[string]int{}}
-		(&Dispatcher{history: h}).countEvents(t.Context(), &answer, false)
+		(&Dispatcher{history: h}).countEvents(t.Context(), &answer, &queue.OverviewRequest{})
 		cancel()
 		reading.Wait()
 		if answer.Hosts["offline"] != 1 {

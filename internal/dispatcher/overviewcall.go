@@ -45,7 +45,7 @@ func (d *Dispatcher) apiOverview(ctx context.Context, r queue.OverviewRequest) (
 			answer.OldestDue = t.OldestDue
 		}
 	}
-	d.countEvents(ctx, &answer, r.Trend)
+	d.countEvents(ctx, &answer, &r)
 	answer.Needs = needs(&answer)
 	answer.MoreTenants = max(len(answer.Tenants)-overviewTenants, 0)
 	answer.Tenants = answer.Tenants[:min(len(answer.Tenants), overviewTenants)]
@@ -102,7 +102,7 @@ func (h *jobHistory) addPaces(tenants []queue.TenantCounts, now time.Time) {
 func takesPart(t *route.TenantSurvey) bool { return t.Running > 0 || t.Waiting[route.Turn] > 0 }
 
 // countEvents adds what the stored events say. When many of them are not read yet, it counts those that are, and says so.
-func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnswer, withTrend bool) {
+func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnswer, r *queue.OverviewRequest) {
 	var behind *jetstream.Stopping
 	if err := d.history.caughtUpSoon(ctx); errors.As(err, &behind) {
 		answer.Reading = behind.Message
@@ -113,7 +113,12 @@ func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnsw
 	h.mu.RLock()
 	counts, since := h.fold.Counts(""), h.fold.Since()
 	steps, until := h.fold.Trend(answer.Time)
+	day, begun := h.fold.Day(r.Day, answer.Time)
 	h.mu.RUnlock()
+	if !r.Day.IsZero() {
+		rate := rateOf(&day, answer.Time.Sub(begun), answer.Time)
+		answer.Day = &rate
+	}
 	answer.Counts, answer.Since = counts.States(), jetstream.Mark(since)
 	if gone := h.offlineSince(answer.Time); len(gone) > 0 {
 		answer.Hosts[string(queue.Offline)] = len(gone)
@@ -126,7 +131,7 @@ func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnsw
 		answer.Rates = append(answer.Rates, rateOf(&sum, window, until))
 	}
 	for i := range steps {
-		if withTrend {
+		if r.Trend {
 			answer.Trend = append(answer.Trend, rateOf(&steps[i], history.TrendStep, until.Add(-time.Duration(len(steps)-1-i)*history.TrendStep)))
 		}
 	}

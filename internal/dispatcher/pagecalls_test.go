@@ -28,6 +28,7 @@ func TestTheOverviewCountsJobsHostsAndWhatNeedsAPerson(t *testing.T) {
 			}
 			return strings.Join(rules, " ")
 		}
+		begun := s.Now()
 		s.want("needs without a host", needs(operator[queue.OverviewAnswer](s, "overview", queue.OverviewRequest{})), "no_hosts:1 store_filling:1")
 		s.beat(queue.HostState{Host: "sick", Instance: "i", Serial: 1, State: queue.Unhealthy, Slots: 2, Time: s.Now()})
 		s.submit("one")
@@ -35,7 +36,7 @@ func TestTheOverviewCountsJobsHostsAndWhatNeedsAPerson(t *testing.T) {
 		s.pass(15 * time.Minute)
 		s.beat(queue.HostState{Host: "sick", Instance: "i", Serial: 2, State: queue.Unhealthy, Slots: 2, Time: s.Now()})
 		s.pass(2 * time.Second)
-		a := operator[queue.OverviewAnswer](s, "overview", queue.OverviewRequest{Trend: true})
+		a := operator[queue.OverviewAnswer](s, "overview", queue.OverviewRequest{Trend: true, Day: begun.Add(time.Minute)})
 		s.want("needs", needs(a), "jobs_wait_long:2 no_host_can_run:2 hosts_sick:1 store_filling:1")
 		if diff := cmp.Diff(map[string]int{"none_capable": 2}, a.Waiting); diff != "" {
 			t.Error(diff)
@@ -43,6 +44,7 @@ func TestTheOverviewCountsJobsHostsAndWhatNeedsAPerson(t *testing.T) {
 		if diff := cmp.Diff(map[job.EventKind]int{job.Waiting: 2}, a.Counts); diff != "" {
 			t.Error(diff)
 		}
+		s.want("the day", fmt.Sprintln(a.Day.Window, a.Day.Until), fmt.Sprintln(job.Duration(a.Time.Sub(begun.Truncate(15*time.Minute))), a.Time))
 		s.want("rest", fmt.Sprintln(a.Hosts, a.Slots, a.Dispatchers, len(a.Rates), len(a.Trend), len(a.Tenants), a.Tenants[0].Tenant), fmt.Sprintln(map[string]int{"unhealthy": 1}, queue.SlotCounts{Out: 2}, 1, 4, 360, 1, "acme"))
 	})
 }
@@ -189,7 +191,7 @@ func TestDeadJobsAreListedAndRequeuedByWhatTheyDiedOf(t *testing.T) {
 		s.pass(10 * time.Second) // no host can run them
 		s.bury("acme", "other")
 		a := operator[jetstream.DeadAnswer](s, "dead", jetstream.DeadRequest{Group: "signature"})
-		if len(a.Groups) != 1 || a.Groups[0].Count != 3 || a.UpTo != 77 || len(a.Dead) != 0 {
+		if len(a.Groups) != 1 || a.Groups[0].Count != 3 || a.Count != 3 || a.UpTo != 77 || len(a.Dead) != 0 {
 			t.Fatalf("%+v", a)
 		}
 		_, err := call[jetstream.DeadAnswer](s.memory, "dead", jetstream.DeadRequest{Group: "signature", Job: "j0"})
@@ -197,6 +199,9 @@ func TestDeadJobsAreListedAndRequeuedByWhatTheyDiedOf(t *testing.T) {
 		s.want("groups of another tenant", len(answered[jetstream.DeadAnswer](s, "bolt", "dead", jetstream.DeadRequest{Group: "signature"}).Groups), 0)
 		one := a.Groups[0].Signature
 		s.want("letters of the signature", len(operator[jetstream.DeadAnswer](s, "dead", jetstream.DeadRequest{Signature: one}).Dead), 3)
-		s.want("requeued", operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{Signature: one}).Count, 3)
+		s.want("from when on letters are meant", a.Groups[0].First.Sub(*a.Since), time.Minute)
+		all := jetstream.RequeueRequest{All: true, Reason: a.Groups[0].Reason, UpTo: a.UpTo}
+		s.want("requeued", operator[jetstream.RequeueAnswer](s, "requeue", all).Count, 3)
+		s.want("requeued again", operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{Signature: one}).Count, 0)
 	})
 }

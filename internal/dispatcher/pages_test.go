@@ -68,6 +68,7 @@ func TestListsArePages(t *testing.T) {
 			for i, p := range a.Struck {
 				note("struck", p.Host)
 				s.want("probation of "+p.Host, p.Probation, (25*(pages["struck"]-1)+i)%2 == 1)
+				s.want("failures of "+p.Host, p.Failures, 1)
 			}
 			if r.After = a.Next; a.Next == "" {
 				break

@@ -187,8 +187,7 @@ func (d *Dispatcher) continueChain(ctx context.Context, o *owned, last *queue.Li
 	if !waits(last.EventKind) {
 		return nil
 	}
-	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Title = o.job.Sequence, o.job.Graph.Title()
+	e := d.queuedEvent(o)
 	sequence, err := d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
 	if err == nil {
 		o.last = sequence

@@ -59,7 +59,7 @@ func TestARowCostsNoMoreThanWhatWasPlannedForIt(t *testing.T) { //nolint:paralle
 	for _, c := range []struct {
 		workflows int
 		most      float64
-	}{{500, 250}, {rows, 490}} { // the second: no two jobs have the same workflow
+	}{{500, 250}, {rows, 510}} { // the second: no two jobs have the same workflow
 		bytes, f := perRow(rows, c.workflows)
 		bytes -= float64(100*history.AttemptsKept) * float64(unsafe.Sizeof(history.Attempt{})) / rows // what is kept of 100 hosts, and not of jobs
 		t.Logf("%d workflows: %.0f bytes a row", c.workflows, bytes)

@@ -10,6 +10,7 @@ package history
 
 import (
 	"hash/maphash"
+	"math"
 	"strings"
 	"time"
 
@@ -32,20 +33,21 @@ type Event struct {
 
 // Row is a job as its events have left it.
 type Row struct {
-	Tenant    job.Tenant
-	Job       job.ID
-	State     job.EventKind // of the last event
-	Priority  job.Priority
-	Hash      workflow.Hash
-	Name      string       // what people call it
-	Title     string       // of its workflow
-	Host      string       // where it runs, or has run last
-	Attempt   int          // of the last event that has one
-	Kind      failure.Kind // of the last failure, until it is completed
-	Reason    string       // why it waits, or is dead
-	RequeueOf job.ID
-	First     Moment // of its first event that is known
-	Last      Moment
+	Tenant      job.Tenant
+	Job         job.ID
+	State       job.EventKind // of the last event
+	Priority    job.Priority
+	Hash        workflow.Hash
+	Name        string       // what people call it
+	Title       string       // of its workflow
+	Host        string       // where it runs, or has run last
+	Attempt     int          // of the last event that has one
+	MaxAttempts int          // that count before it is dead; 0: unknown
+	Kind        failure.Kind // of the last failure, until it is completed
+	Reason      string       // why it waits, or is dead
+	RequeueOf   job.ID
+	First       Moment // of its first event that is known
+	Last        Moment
 }
 
 // Moment is where and when an event was stored.
@@ -70,6 +72,7 @@ type row struct {
 	state           uint8  // place in states
 	priority        uint8
 	unseen          bool // it was cancelled before it was received
+	maxAttempts     uint8
 }
 
 // states are the kinds that a row may have, in the order of their numbers.
@@ -94,7 +97,8 @@ type Fold struct {
 	last     Moment             // of the event that was added last
 	since    Moment
 	texts    texts
-	trend    trend
+	trend    trend // of the last hour
+	days     trend // of the last two days
 	deaths   deaths
 	busy     busy
 }
@@ -115,6 +119,7 @@ func New(limit int) *Fold {
 	return &Fold{
 		limit: max(limit, 1), index: map[uint64]uint32{}, seed: maphash.MakeSeed(), mask: ^uint64(0), requeues: map[uint32]job.ID{},
 		names: newPool(), tenants: map[uint32]*tenant{}, texts: newTexts(), deaths: newDeaths(), busy: busy{},
+		trend: newTrend(TrendStep, trendSteps), days: newTrend(DayStep, daySteps),
 	}
 }
 
@@ -138,6 +143,7 @@ func (f *Fold) Add(e *Event) {
 		return
 	}
 	f.trend.add(state, e.Time)
+	f.days.add(state, e.Time)
 	at, found := f.find(e.Tenant, e.Job)
 	var before *row
 	if !found {
@@ -179,6 +185,9 @@ func (f *Fold) tell(at uint32, e *Event) {
 	r.priority = uint8(b.Priority)
 	if b.Attempt > 0 {
 		r.attempt = uint32(b.Attempt)
+	}
+	if b.MaxAttempts > 0 {
+		r.maxAttempts = uint8(min(b.MaxAttempts, math.MaxUint8))
 	}
 	if b.Hash != "" {
 		f.rename(&r.hash, string(b.Hash))
@@ -367,7 +376,7 @@ func (f *Fold) row(at uint32) Row {
 	r := &f.rows[at]
 	return Row{
 		Tenant: job.Tenant(f.names.text(r.tenant)), Job: r.id, State: states[r.state], Priority: job.Priority(r.priority),
-		Hash: workflow.Hash(f.names.text(r.hash)), Name: f.texts.of[at].name, Title: f.title(at), Host: f.names.text(r.host), Attempt: int(r.attempt),
+		Hash: workflow.Hash(f.names.text(r.hash)), Name: f.texts.of[at].name, Title: f.title(at), Host: f.names.text(r.host), Attempt: int(r.attempt), MaxAttempts: int(r.maxAttempts),
 		Kind: failure.Kind(f.names.text(r.kind)), Reason: f.names.text(r.reason), RequeueOf: f.requeues[at],
 		First: Moment{r.first, time.Unix(0, r.firstAt)}, Last: Moment{r.last, time.Unix(0, r.lastAt)},
 	}

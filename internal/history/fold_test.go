@@ -62,13 +62,13 @@ func TestARowSaysWhatTheLastEventOfItsJobSays(t *testing.T) {
 		edit(&b)
 		return b
 	}
-	row := history.Row{Tenant: "acme", Job: "one", Priority: 7, Hash: hashA, RequeueOf: "root", First: moment(1)}
+	row := history.Row{Tenant: "acme", Job: "one", Priority: 7, Hash: hashA, RequeueOf: "root", MaxAttempts: 5, First: moment(1)}
 	for _, step := range []struct {
 		kind  job.EventKind
 		brief job.Brief
 		want  func(*history.Row)
 	}{
-		{job.Queued, base, func(*history.Row) {}},
+		{job.Queued, with(func(b *job.Brief) { b.MaxAttempts = 5 }), func(*history.Row) {}},
 		{job.Waiting, with(func(b *job.Brief) { b.Reason = "all_blocked" }), func(r *history.Row) { r.Reason = "all_blocked" }},
 		{job.Started, with(func(b *job.Brief) { b.Host, b.Attempt = "gpu-1", 1 }), func(r *history.Row) { r.Reason, r.Host, r.Attempt = "", "gpu-1", 1 }},
 		{job.Failed, with(func(b *job.Brief) { b.Host, b.Attempt, b.Kind = "gpu-1", 1, failure.OutOfMemory }), func(r *history.Row) { r.Kind = failure.OutOfMemory }},

@@ -1,6 +1,8 @@
 package history
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -14,8 +16,7 @@ type group struct {
 	counts Counts32
 	rows   int32
 	title  uint32 // a name
-	ran    float32
-	runs   uint16 // that ran is the mean of, as far as they count
+	runs   lastRuns
 	ended  hourly // jobs that were completed or died
 	last   uint64
 	lastAt int64
@@ -26,8 +27,34 @@ type group struct {
 // Counts32 is Counts in less memory.
 type Counts32 [8]uint32
 
-// runsKept is how many of the last runs count in their mean, roughly.
-const runsKept = 12
+// runsKept is how many of the last runs count in their median.
+const runsKept = 9
+
+// lastRuns is how long the last runs took. There is one for each workflow of a tenant, so it is small: each run is the upper half of a
+// float32 of its seconds, which is right to half a percent.
+type lastRuns struct {
+	took [runsKept]uint16 // 0: there was none yet
+	next uint8
+}
+
+func (r *lastRuns) add(ran time.Duration) {
+	r.took[r.next] = uint16((math.Float32bits(float32(ran.Seconds())) + 1<<15) >> 16)
+	r.next = (r.next + 1) % runsKept
+}
+
+// median is 0 when there was no run.
+func (r lastRuns) median() time.Duration {
+	slices.Sort(r.took[:]) // as the numbers that they stand for, since none is negative
+	known := r.took[:]
+	for len(known) > 0 && known[0] == 0 {
+		known = known[1:]
+	}
+	if len(known) == 0 {
+		return 0
+	}
+	seconds := func(i int) float64 { return float64(math.Float32frombits(uint32(known[i]) << 16)) }
+	return time.Duration((seconds((len(known)-1)/2) + seconds(len(known)/2)) / 2 * float64(time.Second))
+}
 
 // regroup counts a row in the group of its hash. before is what it was counted as; none when it is a new row.
 func (f *Fold) regroup(at uint32, before *row, e *Event) {
@@ -56,8 +83,7 @@ func (f *Fold) regroup(at uint32, before *row, e *Event) {
 		g.done, g.isDone = at, true
 	}
 	if ran := time.Duration(e.Brief.RanFor); e.Kind == job.Completed && ran > 0 {
-		g.runs = min(g.runs+1, runsKept)
-		g.ran += (float32(ran.Seconds()) - g.ran) / float32(g.runs)
+		g.runs.add(ran)
 	}
 }
 
@@ -97,7 +123,7 @@ type Workflow struct {
 	Hash   workflow.Hash
 	Title  string
 	Counts Counts
-	RanFor time.Duration // mean of the last runs of the tenant whose job was last
+	RanFor time.Duration // median of the last runs of the tenant whose job was last; 0 when there was none
 	Last   Moment
 	Done   JobKey // the job that was completed last, of the tenant whose job was last; empty when there is none
 	Hourly int    // jobs that were completed or died in the last hour
@@ -158,7 +184,5 @@ func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group, no
 	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && states[r.state] == job.Completed {
 		w.Done = JobKey{job.Tenant(f.names.text(r.tenant)), r.id}
 	}
-	if g.runs > 0 {
-		w.RanFor = time.Duration(float64(g.ran) * float64(time.Second))
-	}
+	w.RanFor = cmp.Or(g.runs.median(), w.RanFor)
 }

@@ -142,6 +142,53 @@ func TestTheTrendCountsEventsByTheStepOfTheirTime(t *testing.T) {
 	}
 }
 
+func TestADayIsCountedFromTheQuarterOfAnHourInWhichItBegan(t *testing.T) {
+	t.Parallel()
+	f := history.New(10)
+	noon := time.Unix(1_800_000_000, 0).Truncate(history.DayStep)
+	for i, after := range []time.Duration{0, 14 * time.Minute, 16 * time.Minute, 47 * time.Hour} {
+		f.Add(&history.Event{Tenant: "acme", Job: "one", Kind: job.Dead, Sequence: uint64(i + 1), Time: noon.Add(after)})
+	}
+	now := noon.Add(47*time.Hour + time.Minute)
+	for name, c := range map[string]struct {
+		since time.Time
+		dead  int
+		from  time.Time
+	}{
+		"AllOfIt":         {noon.Add(5 * time.Minute), 4, noon},
+		"BehindAStep":     {noon.Add(15 * time.Minute), 2, noon.Add(15 * time.Minute)},
+		"LongAgo":         {time.Time{}, 4, noon.Add(-time.Hour)},
+		"InTheFuture":     {now.Add(time.Hour), 1, noon.Add(47 * time.Hour)},
+		"SinceAnHourOnly": {now.Add(-time.Hour), 1, noon.Add(46 * time.Hour)},
+	} {
+		if sum, from := f.Day(c.since, now); sum.Of(job.Dead) != c.dead || !from.Equal(c.from) {
+			t.Errorf("%s: %d since %s, want %d since %s", name, sum.Of(job.Dead), from, c.dead, c.from)
+		}
+	}
+}
+
+func TestHowLongAWorkflowRunsIsTheMedianOfItsLastRuns(t *testing.T) {
+	t.Parallel()
+	s := begun(100)
+	ran := func(seconds ...int) time.Duration {
+		for _, n := range seconds {
+			s.add("acme", job.ID(fmt.Sprintf("job-%d", s.sequence)), job.Completed, job.Brief{Hash: hashA, RanFor: job.Duration(time.Duration(n) * time.Second)})
+		}
+		return s.Workflows("", "", 0, 10, nextDay)[0].RanFor
+	}
+	for _, c := range []struct {
+		runs []int
+		want time.Duration
+	}{
+		{[]int{0}, 0}, {[]int{7}, 7 * time.Second}, {[]int{100}, 53500 * time.Millisecond}, {[]int{8}, 8 * time.Second},
+		{[]int{5, 5, 5, 5, 5, 5, 5, 5, 5}, 5 * time.Second}, {[]int{9, 9, 9, 9}, 5 * time.Second}, {[]int{9}, 9 * time.Second},
+	} {
+		if got := ran(c.runs...); got != c.want {
+			t.Errorf("after %v: %s, want %s", c.runs, got, c.want)
+		}
+	}
+}
+
 func TestDeadJobsAreGroupedByWhatTheyDiedOf(t *testing.T) {
 	t.Parallel()
 	s := begun(4)

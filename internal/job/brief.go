@@ -11,20 +11,21 @@ import (
 
 // Brief is what a list of jobs tells of an event. Its job, tenant and kind stand in the event's subject.
 type Brief struct {
-	Priority  Priority
-	Hash      workflow.Hash
-	Host      string
-	Attempt   int
-	RequeueOf ID
-	Reason    string       // of waiting and dead, or Unseen
-	Kind      failure.Kind // of failed and dead
-	Bytes     int64        // of queued
-	Name      string
-	Title     string   // of queued
-	QueuedFor Duration // of completed
-	RanFor    Duration // of completed
-	Counted   bool     // of failed
-	Metadata  []byte   // a part of the body
+	Priority    Priority
+	Hash        workflow.Hash
+	Host        string
+	Attempt     int
+	RequeueOf   ID
+	Reason      string       // of waiting and dead, or Unseen
+	Kind        failure.Kind // of failed and dead
+	Bytes       int64        // of queued
+	Name        string
+	Title       string   // of queued
+	MaxAttempts int      // of queued
+	QueuedFor   Duration // of completed
+	RanFor      Duration // of completed
+	Counted     bool     // of failed
+	Metadata    []byte   // a part of the body
 }
 
 // ReadBrief reads these fields from the body of an event, without reflection and without decoding the other fields, since
@@ -41,7 +42,7 @@ func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 	}
 	return Brief{
 		Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind,
-		Bytes: e.Bytes, Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata, Counted: e.Counted != nil && *e.Counted,
+		Bytes: e.Bytes, Name: e.Name, Title: e.Title, MaxAttempts: e.MaxAttempts, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata, Counted: e.Counted != nil && *e.Counted,
 	}, true
 }
 
@@ -72,6 +73,10 @@ func (b *Brief) take(key string, value []byte) bool {
 		n, ok := number(value)
 		b.Attempt = n
 		return ok && n <= maxCount
+	case `"max_attempts"`:
+		n, ok := number(value)
+		b.MaxAttempts = n
+		return ok && n <= maxAttempts
 	case `"hash"`:
 		b.Hash = workflow.Hash(plainValue(value))
 		return b.Hash.Valid()
@@ -109,7 +114,7 @@ func (b *Brief) take(key string, value []byte) bool {
 		return readDuration(&b.RanFor, value)
 	case `"job"`, `"tenant"`, `"time"`, `"sequence"`, `"position"`, `"until"`, `"hosts"`, `"prompt_id"`, `"message"`, `"node"`, `"class_type"`,
 		`"exception_type"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
-		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"node_times"`, `"attempts"`, `"by"`, `"webhook"`:
+		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"node_times"`, `"attempts"`, `"by"`, `"webhook"`, `"traceparent"`:
 		return true
 	}
 	return false

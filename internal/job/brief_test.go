@@ -40,6 +40,8 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 		"PriorityAndAZero":    {`{"priority":04}`, job.Brief{}, false},
 		"HalfAPriority":       {`{"priority":4.5}`, job.Brief{}, false},
 		"NoPriority":          {`{"priority":}`, job.Brief{}, false},
+		"MostAttempts":        {`{"priority":4,"max_attempts":100}`, job.Brief{Priority: 4, MaxAttempts: 100}, true},
+		"MoreThanMostMayBe":   {`{"priority":4,"max_attempts":101}`, job.Brief{}, false},
 		"AttemptAsText":       {`{"attempt":"2"}`, job.Brief{}, false},
 		"NegativeAttempt":     {`{"attempt":-1}`, job.Brief{}, false},
 		"AttemptOfTheLimit":   {`{"attempt":1048576}`, job.Brief{Attempt: 1048576}, true},
@@ -88,6 +90,7 @@ func TestTheBriefOfAnEventOfOursIsReadWithoutDecodingIt(t *testing.T) { //nolint
 		`"cause":"c"`, `"progress":0.5`, `"node_ran":"5s"`, `"proven":true`, `"not_before":"2026-01-02T03:04:05Z"`, `"avoided_hosts":["a"]`,
 		`"avoid_until":"2026-01-02T03:04:05Z"`, `"outputs":[{"node":"9"}]`, `"cached_nodes":["4"]`, `"outputs_reused":true`, `"outputs_missing":true`,
 		`"seeds":{"3":1}`, `"queued_for":"1s"`, `"ran_for":"1s"`, `"name":"a cat"`, `"title":"base, image"`, `"node_times":{"3":"1s"}`, `"attempts":[{"attempt":1}]`, `"by":"me"`, `"waited":true`,
+		`"webhook":"orders"`, `"max_attempts":3`, `"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"`,
 	} {
 		body := []byte("{" + fields + "}")
 		if _, ok := job.ReadBrief(job.Failed, body); !ok {
@@ -101,7 +104,7 @@ func TestTheBriefOfAnEventOfOursIsReadWithoutDecodingIt(t *testing.T) { //nolint
 
 func briefOf(e *job.Event) job.Brief {
 	return job.Brief{Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind, Bytes: e.Bytes,
-		Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata,
+		Name: e.Name, Title: e.Title, MaxAttempts: e.MaxAttempts, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata,
 		Counted: e.Counted != nil && *e.Counted}
 }
 

@@ -15,7 +15,7 @@ func full() job.Event {
 	yes, when := true, time.Date(2026, 2, 3, 4, 5, 6, 78, time.UTC)
 	return job.Event{
 		Job: "a-1", Tenant: "acme", Priority: 5, Hash: "00ff", Host: "gpu-1", Attempt: 2, Time: when, Metadata: json.RawMessage(`{"a":1}`),
-		RequeueOf: "a", Sequence: 7, Position: 3, Bytes: 400, Reason: "none", Until: &when, Hosts: map[string]string{"a": "b"}, PromptID: "p",
+		RequeueOf: "a", Sequence: 7, Position: 3, Bytes: 400, MaxAttempts: 5, Reason: "none", Until: &when, Hosts: map[string]string{"a": "b"}, PromptID: "p",
 		Kind: failure.Lost, Message: "m", Node: "3", Class: "KSampler", Exception: "x", Counted: &yes, Size: 9, NotBefore: &when,
 		AvoidedHosts: []string{"h"}, AvoidUntil: &when, Outputs: []job.Output{{Node: "9"}}, CachedNodes: []string{"4"}, OutputsReused: true,
 		Seeds: map[string]uint64{"3": 1 << 63}, QueuedFor: job.Duration(time.Second), RanFor: job.Duration(1500), Attempts: []failure.Attempt{{Number: 1}},

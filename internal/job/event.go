@@ -59,6 +59,8 @@ type Event struct {
 	Bytes    int64  `json:"bytes,omitempty"` // of the job as published; of queued
 	Title    string `json:"title,omitempty"` // of the workflow; of queued
 
+	MaxAttempts int `json:"max_attempts,omitempty"` // that count before the job is dead; of queued
+
 	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason; cancelled: Unseen or nothing
 	Reason string            `json:"reason,omitempty"`
 	Until  *time.Time        `json:"until,omitempty"`
@@ -169,6 +171,8 @@ func (e *Event) check() error {
 		return fmt.Errorf("requeue_of %.80q is no job id", e.RequeueOf)
 	case e.Attempt < 0 || e.Attempt > maxCount:
 		return fmt.Errorf("attempt %d is out of range", e.Attempt)
+	case e.MaxAttempts < 0 || e.MaxAttempts > maxAttempts:
+		return fmt.Errorf("max_attempts %d is out of range", e.MaxAttempts)
 	case e.Bytes < 0:
 		return fmt.Errorf("bytes %d are out of range", e.Bytes)
 	case e.Position < 0 || e.Position > maxPlaces:

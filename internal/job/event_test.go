@@ -21,6 +21,7 @@ func TestAnEventWithAValueThatCannotBeIsNone(t *testing.T) {
 		{`"requeue_of":"a.b"`, `requeue_of "a.b" is no job id`},
 		{`"attempt":-1`, "attempt -1 is out of range"},
 		{`"attempt":9000000000000`, "attempt 9000000000000 is out of range"},
+		{`"max_attempts":101`, "max_attempts 101 is out of range"},
 		{`"position":-1`, "position -1 is out of range"},
 		{`"size":-1`, "size -1 is negative"},
 		{`"progress":1.5`, "progress 1.5 is not from 0 to 1"},

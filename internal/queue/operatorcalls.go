@@ -78,11 +78,15 @@ type BlocksAnswer struct {
 	Next   string       `json:"next,omitempty"` // more follow behind this pair, <host>.<hash>; empty at the end
 }
 
-// StruckPair is a pair that has strikes and is not blocked.
+// StruckPair is a pair that has strikes and is not blocked. The last three are known when the request names a host or
+// a whole hash, and when the answer has at most 64 pairs.
 type StruckPair struct {
 	Host      string        `json:"host"`
 	Hash      workflow.Hash `json:"hash"`
 	Probation bool          `json:"probation,omitempty"` // its block has ended, and it runs one job at a time until one succeeds
+	Failures  int           `json:"failures,omitempty"`  // since the last success
+	Level     int           `json:"level,omitempty"`     // how many blocks the pair has had
+	Last      time.Time     `json:"last,omitzero"`       // when the newest failure happened, by the host's clock
 }
 
 // UnblockRequest chooses pairs: one, or all of a host, or of a hash.

@@ -10,7 +10,8 @@ import (
 
 // OverviewRequest asks for the fleet as a whole.
 type OverviewRequest struct {
-	Trend bool `json:"trend,omitempty"` // also the last hour in steps of 10 s
+	Trend bool      `json:"trend,omitempty"` // also the last hour in steps of 10 s
+	Day   time.Time `json:"day,omitzero"`    // also what was stored since then, at most 48 h ago
 }
 
 // OverviewAnswer is the fleet as a whole. What is counted of hosts, blocks and waiting jobs is at most some seconds old.
@@ -21,6 +22,7 @@ type OverviewAnswer struct {
 	Reading     string                `json:"reading,omitempty"`    // how far the events are read, while counts and rates are not complete
 	Rates       []Rate                `json:"rates"`                // of the last minute, 5 and 15 minutes, and hour
 	Trend       []Rate                `json:"trend,omitempty"`      // the last hour in steps of 10 s, oldest first
+	Day         *Rate                 `json:"day,omitempty"`        // since the quarter of an hour in which the day of the request began
 	Hosts       map[string]int        `json:"hosts"`                // by state, and resting and offline
 	Slots       SlotCounts            `json:"slots"`                //
 	Waiting     map[string]int        `json:"waiting"`              // jobs by reason; turn are those that only wait their turn

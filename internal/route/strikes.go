@@ -75,14 +75,15 @@ type Strike struct {
 
 // OnProbation reports whether the host takes one job of the hash at a time: the pair has been blocked and has
 // not succeeded since.
-func (s Strikes) OnProbation() bool { return s.Level > 0 && s.failures() > 0 }
+func (s Strikes) OnProbation() bool { return s.Level > 0 && s.Failures() > 0 }
 
 // Clear reports whether there is nothing to keep, so that the key may be removed.
 func (s Strikes) Clear() bool {
-	return s.Level == 0 && s.failures() == 0 && s.Open == nil && len(s.Suspects) == 0 && len(s.Guilty) == 0
+	return s.Level == 0 && s.Failures() == 0 && s.Open == nil && len(s.Suspects) == 0 && len(s.Guilty) == 0
 }
 
-func (s Strikes) failures() int {
+// Failures is how often the pair has failed since its last success.
+func (s Strikes) Failures() int {
 	n := 0
 	for _, k := range s.Tenants {
 		n += k

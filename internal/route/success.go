@@ -32,7 +32,7 @@ func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Str
 	if lift {
 		s.Open = nil
 	}
-	changed = lift || s.failures() != before.failures() || !maps.Equal(s.Memory, before.Memory) || s.Ran != before.Ran ||
+	changed = lift || s.Failures() != before.Failures() || !maps.Equal(s.Memory, before.Memory) || s.Ran != before.Ran ||
 		len(s.Suspects) != len(before.Suspects) || !maps.Equal(s.Guilty, before.Guilty)
 	if !changed {
 		return before, false, false
@@ -45,13 +45,13 @@ func (s *Strikes) recovered(tenant Tenant, size int64) bool {
 	b := s.Open
 	switch {
 	case len(b.Own) > 0:
-		return s.failures() == 0
+		return s.Failures() == 0
 	case b.forMemory():
 		return len(s.Memory) == 0
 	case b.Kind.Verdict().Strike != failure.PerTenant:
 		return b.HoldsFor(tenant, size)
 	case b.forAll():
-		return s.failures() == 0
+		return s.Failures() == 0
 	}
 	return slices.Contains(b.Tenants, tenant)
 }

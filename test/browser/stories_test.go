@@ -33,7 +33,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
 		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"AnswersTakeLong", slowAnswers}, {"TheDeadAreRequeued", deadRequeued}, {"ADeadJobRunsElsewhere", deadAgainElsewhere}, {"AllThatMatchAreCancelled", allThatMatch}, {"AHostIsDrained", hostDrained}, {"AHostInDetail", hostInDetail}, {"WhatWaits", whatWaits},
-		{"AWorkflowAndItsHosts", workflowAndHosts}, {"AWebhookAndItsTries", webhookAndTries}, {"WorkflowsTenantsSystem", otherViews}, {"MoreOfTheViews", moreOfTheViews}, {"AMatrixOfManyHosts", matrixOfMany}, {"ATraceHasALink", traceLink}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
+		{"AWorkflowAndItsHosts", workflowAndHosts}, {"AWebhookAndItsTries", webhookAndTries}, {"WorkflowsTenantsSystem", otherViews}, {"MoreOfTheViews", moreOfTheViews}, {"AMatrixOfManyHosts", matrixOfMany}, {"ATraceHasALink", traceLink}, {"ATabIsPausedAndHidden", pausedAndHidden}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
 			f.t, b.t = t, t
@@ -49,7 +49,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 func nothingYet(_ *fleet, b *tab) {
 	b.says("live", "The fleet is ready", "dispatcher submit workflow_api.json --wait", "2 online")
 	b.to("wall")
-	b.says("Pictures of finished jobs will hang here")
+	b.says("Pictures of completed jobs appear here")
 	b.to("jobs")
 	b.says("No job yet")
 	b.to("blocks")
@@ -70,7 +70,7 @@ func jobAndPicture(f *fleet, b *tab) {
 		b.t.Fatalf("cat-1 is %s", end)
 	}
 	b.says("cat-1")
-	b.until("the picture hangs on the wall", `[...document.querySelectorAll('.wall .frame img')].some((i) => i.naturalWidth > 0)`)
+	b.until("the picture is on the wall", `[...document.querySelectorAll('.wall .frame img')].some((i) => i.naturalWidth > 0)`)
 	b.to("job/acme/cat-1")
 	b.says("completed", "Timeline", "1 output", "poster, image")
 }
@@ -112,6 +112,7 @@ func jobsByKeyboard(f *fleet, b *tab) {
 	f.ended("bolt", "dog-1")
 	b.says("dog-1")
 	b.until("the row says how it ended", `[...document.querySelectorAll('tr[data-row]')].some((r) => r.innerText.includes('dog-1') && r.innerText.includes('completed'))`)
+	b.until("a row has the attempt and how many count", `[...document.querySelectorAll('tr[data-row]')].some((r) => r.innerText.includes('cat-2') && r.innerText.includes('2/3'))`)
 	b.do("show one tenant's", chromedp.Evaluate[chromedp.Void](`void (location.hash = '#/jobs?tenant=bolt')`))
 	b.until("the others are left out", `document.querySelector('main table')?.innerText.includes('dog-1') && !document.querySelector('main table').innerText.includes('cat-1')`)
 	b.press("j")
@@ -196,11 +197,15 @@ func deadRequeued(f *fleet, b *tab) {
 	}
 	b.says("attempts exhausted", "ImportError")
 	f.sims["gpu-2"].ClearFaults()
+	b.click("main .filters button", "Requeue all")
+	b.says("Requeue 1 job?", "in 1 group", "The oldest died")
+	b.press(enter)
+	b.says("1 job requeued.")
 	b.press("j")
 	b.press("r")
 	b.says("Requeue 1 job?", "The oldest died")
 	b.press(enter)
-	b.says("1 job requeued.")
+	b.says("0 jobs requeued.") // it was requeued before
 	b.to("dead?letters=all")
 	b.says("all letters", "cat-3", "gpu-2: execution error")
 	b.to("jobs?job=cat-3-r1")
@@ -285,7 +290,9 @@ func workflowAndHosts(f *fleet, b *tab) {
 		return err == nil && len(answer.Struck) == 1
 	})
 	b.to("blocks")
-	b.until("the pair is marked", `document.querySelector('.cell.struck')?.title.includes('has failed, and is not blocked')`)
+	b.until("the pair is marked", `document.querySelector('.cell.struck')?.title.includes('has failed 1×, and is not blocked')`)
+	b.to("hosts/gpu-1")
+	b.says("Strikes", "1 failure")
 }
 
 // A try appears as it is stored, whoever has made it.
@@ -314,12 +321,14 @@ func otherViews(_ *fleet, b *tab) {
 	b.to("tenants/%C3") // of an address that was cut
 	b.until("the tenants are shown", `document.title.includes('Tenants')`)
 	b.until("the tenants are read", `!document.querySelector('main [aria-busy]')`)
+	b.to("")
+	b.until("the dead of the day are counted", `/[1-9]\d* today/.test(document.querySelector('.figure[href="#/dead"]')?.innerText)`)
 	b.to("system")
 	b.says("Dispatchers", "one", "COMFY_EVENTS", "Settings of dispatcher one", "cancel")
 }
 
 // A stream that was closed goes on where it ended, and what came meanwhile is there.
-func viewerSleeps(f *fleet, b *tab) {
+func pausedAndHidden(f *fleet, b *tab) {
 	b.to("jobs?tenant=night")
 	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
 	b.press(".")

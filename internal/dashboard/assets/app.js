@@ -46,7 +46,7 @@ let more = false;
 let stream = null;
 let reload = false; // another version of the page is there
 
-/** How many things need a person; of a tenant, how many of its jobs are dead. The title of the tab begins with it, and its icon has it. */
+/** How many things need a person; of a tenant, how many of its jobs are dead. The title and the icon of the tab show it. */
 const needs = new Resource(async () => {
   if (store.role === 'tenant') return (await call('jobs', { limit: 1 })).counts?.dead ?? 0;
   return (await call('overview')).needs?.length ?? 0;
@@ -103,7 +103,7 @@ function go() {
   }
 }
 
-/** What happened lately that one should hear of without looking: at most one sentence in 5 s. */
+/** What happened lately, for screen readers: at most one sentence in 5 s. */
 const news = { dead: 0, blocked: 0, offline: 0, told: 0 };
 
 function hear(events) {
@@ -119,7 +119,7 @@ function tell() {
   document.getElementById('news').textContent = `${parts.join(', ')}.`;
 }
 
-const words = { connecting: 'connecting', live: 'live', paused: 'paused', asleep: 'asleep', lost: 'connection lost' };
+const words = { connecting: 'connecting', live: 'live', paused: 'paused', hidden: 'hidden', lost: 'connection lost' };
 
 /** The stream sends something every 15 s at least. */
 function behind() {

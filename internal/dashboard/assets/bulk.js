@@ -1,7 +1,7 @@
 // Many jobs at once: all that match a filter, and a change of each of them.
 import { html } from './vendor/lit-html/lit-html.js';
 import { call } from './api.js';
-import { announce } from './dialog.js';
+import { announce, attempt } from './dialog.js';
 import { count, plural } from './format.js';
 import { keyOf } from './store.js';
 import { at } from './time.js';
@@ -28,6 +28,21 @@ export async function matching(request, upTo) {
 
 /** Requeues one dead job, with what else its request says; its letter was stored when it died. */
 export const requeueOne = (row, more = {}) => call('requeue', { tenant: row.tenant, job: row.job, since: new Date(at(row.last.time) - 60000).toISOString(), limit: 1, ...more });
+
+/** Requeues all dead jobs that a request means, a page at a time, and says how it went. */
+export async function requeueThese(request) {
+  let again = 0;
+  let keys = 0;
+  await attempt(async () => {
+    for (let after; ;) {
+      const page = await call('requeue', { ...request, ...(after ? { after } : {}) });
+      again += page.count;
+      keys += page.need_extra_data?.length ?? 0;
+      if (!page.next) return;
+      after = page.next;
+    }
+  }, () => `${plural(again, 'job')} requeued${keys ? `; ${count(keys)} need their extra_data again, which dispatcher dead requeue can give` : ''}.`);
+}
 
 /** A change of many jobs that is under way. */
 export class Doing {

@@ -52,7 +52,7 @@ export const empty = (title, text, ...commands) => html`<div class="empty"><h2>$
 /** For how long events are kept, in words behind others. */
 export const kept = () => (store.kept ? `, for ${Math.round(duration(store.kept) / 3600000)} h` : '');
 
-/** The error of a resource, or a quiet word while it is read for the first time. */
+/** The error of a resource, or a placeholder while it is read for the first time. */
 export function unready(resource, what) {
   if (resource.error) return html`<div class="note bad" role="alert">${resource.error.message}</div>`;
   return html`<div class="ghost" aria-busy="true"><span class="sr">Reading ${what}…</span><i></i><i></i><i></i></div>`;

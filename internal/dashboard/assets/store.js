@@ -1,7 +1,7 @@
 // What the whole page shares: who looks, the newest events, and what runs at this moment.
 
 export const store = {
-  connection: 'connecting', // live, paused, asleep, lost
+  connection: 'connecting', // live, paused, hidden, lost
   role: document.documentElement.dataset.role, // act, look or tenant
   tenant: '',
   login: false,

@@ -66,7 +66,7 @@ export function follow(to) {
     if (document.hidden) {
       timer = setTimeout(() => {
         close();
-        say('asleep');
+        say('hidden');
       }, hiddenFor);
     } else {
       open();

@@ -62,4 +62,7 @@ export function clock(time) {
   return day + [d.getHours(), d.getMinutes(), d.getSeconds()].map((n) => String(n).padStart(2, '0')).join(':');
 }
 
+/** When the day of the viewer has begun. */
+export const midnight = () => new Date(new Date(now()).setHours(0, 0, 0, 0)).toISOString();
+
 export const full = (time) => new Date(time).toLocaleString([], { dateStyle: 'medium', timeStyle: 'medium' });

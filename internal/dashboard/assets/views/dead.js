@@ -2,6 +2,7 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { call, Resource } from '../api.js';
+import { requeueThese } from '../bulk.js';
 import { ask, attempt } from '../dialog.js';
 import { count, plural, spaces } from '../format.js';
 import { age, command, hashChip, heading, jobLink, link, stale, unready } from '../parts.js';
@@ -12,11 +13,10 @@ let draw = () => {};
 let query = new URLSearchParams();
 const unfolded = new Map(); // letters of the groups that are unfolded, by signature
 
-const list = new Resource(async () => {
-  const request = { group: 'signature' };
-  for (const f of ['tenant', 'kind']) if (query.get(f)) request[f] = query.get(f);
-  return call('dead', request);
-}, () => draw(), 2000);
+const list = new Resource(() => call('dead', { group: 'signature', ...given(['tenant', 'kind']) }), () => draw(), 2000);
+
+/** Those of some filters that the address has. */
+const given = (names) => Object.fromEntries(names.filter((f) => query.get(f)).map((f) => [f, query.get(f)]));
 
 // All letters, oldest first, also of jobs whose events are no longer stored.
 const letters = { pages: [], error: null, reading: false };
@@ -25,8 +25,7 @@ async function further() {
   if (letters.reading) return;
   letters.reading = true;
   const of = query;
-  const request = { limit: 100 };
-  for (const f of ['tenant', 'kind', 'reason']) if (query.get(f)) request[f] = query.get(f);
+  const request = { limit: 100, ...given(['tenant', 'kind', 'reason']) };
   const after = letters.pages.at(-1)?.next;
   try {
     const page = await call('dead', after ? { ...request, after } : request);
@@ -80,17 +79,23 @@ async function requeue(g) {
     text: html`<p>${spaces(g.reason)}${g.kind ? `: ${spaces(g.kind)}` : ''}. ${plural(g.tenants.length, 'tenant')}: ${g.tenants.slice(0, 5).join(', ')}. The oldest died ${age(at(g.first))}.</p><p>What dies from now on, and what was requeued before, is left out.</p>`,
   });
   if (!sure) return;
-  let again = 0;
-  let keys = 0;
-  await attempt(async () => {
-    for (let after; ;) {
-      const page = await call('requeue', { signature: g.signature, up_to: upTo, ...(after ? { after } : {}) });
-      again += page.count;
-      keys += page.need_extra_data?.length ?? 0;
-      if (!page.next) return;
-      after = page.next;
-    }
-  }, () => `${plural(again, 'job')} requeued${keys ? `; ${count(keys)} need their extra_data again, which dispatcher dead requeue can give` : ''}.`);
+  await requeueThese({ signature: g.signature, up_to: upTo });
+  list.soon();
+}
+
+/** Requeues all that match the filters and are counted at this moment. */
+async function requeueAll() {
+  if (!mayAct() || query.get('letters')) return;
+  const which = given(['tenant', 'kind', 'reason']);
+  const seen = await attempt(() => call('dead', { group: 'signature', ...which }), '');
+  if (!seen?.count) return;
+  const filters = Object.values(which).map(spaces).join(', ');
+  const sure = await ask({
+    title: `Requeue ${plural(seen.count, 'job')}?`, act: `Requeue ${plural(seen.count, 'job')}`, number: seen.count,
+    text: html`<p>All that have died${filters ? html` (${filters})` : nothing}, in ${plural(seen.groups.length + (seen.more ?? 0), 'group')}. The oldest died ${age(Math.min(...seen.groups.map((g) => at(g.first))))}.</p><p>What dies from now on, what was requeued before, and jobs whose events are no longer kept are left out.</p>`,
+  });
+  if (!sure) return;
+  await requeueThese({ all: true, since: seen.since, up_to: seen.up_to, ...which });
   list.soon();
 }
 
@@ -103,6 +108,7 @@ export const keys = {
   r: (_, data) => {
     const g = groupOf(data?.key);
     if (g) requeue(g);
+    else requeueAll();
   },
 };
 
@@ -135,8 +141,8 @@ export function render() {
   const every = query.get('letters');
   const head = heading('Dead', html`<nav class="chips" aria-label="Kinds of lists"><a href=${link('dead', { ...Object.fromEntries(query), letters: '' })} aria-current=${every ? nothing : 'true'}>by cause</a><a href=${link('dead', { ...Object.fromEntries(query), letters: 'all' })} aria-current=${every ? 'true' : nothing}>all letters</a></nav>`,
     html`<p>${every ? 'Dead letters, the oldest first, also of jobs whose events are no longer kept.' : 'Jobs that will not be tried again, grouped by what they died of, as long as their events are kept.'}</p>`);
-  const given = ['tenant', 'kind', ...(every ? ['reason'] : [])].filter((f) => query.get(f));
-  const chips = given.length ? html`<p class="filters chips">${given.map((f) => html`<a href=${link('dead', { ...Object.fromEntries(query), [f]: '' })}>${f} <b>${spaces(query.get(f))}</b> ×</a>`)}</p>` : nothing;
+  const filters = Object.entries(given(['tenant', 'kind', ...(every ? ['reason'] : [])]));
+  const chips = filters.length ? html`<p class="filters chips">${filters.map(([f, value]) => html`<a href=${link('dead', { ...Object.fromEntries(query), [f]: '' })}>${f} <b>${spaces(value)}</b> ×</a>`)}</p>` : nothing;
   if (every) return everyLetter(head, chips);
   if (!list.data) return html`${head}<div class="card">${unready(list, 'what has died')}</div>`;
   const groups = list.data.groups ?? [];
@@ -145,7 +151,7 @@ export function render() {
   const reason = query.get('reason') ?? '';
   const to = (r) => link('dead', { ...Object.fromEntries(query), reason: r });
   return html`${head}${chips}${stale(list)}
-    <nav class="filters chips" aria-label="Reasons"><a href=${to('')} aria-current=${reason ? nothing : 'true'}>all <b>${count([...reasons.values()].reduce((a, b) => a + b, 0))}</b></a>${[...reasons].map(([r, n]) => html`<a href=${to(r)} aria-current=${reason === r ? 'true' : nothing}>${spaces(r)} <b>${count(n)}</b></a>`)}</nav>
+    <div class="filters"><nav class="chips" aria-label="Reasons"><a href=${to('')} aria-current=${reason ? nothing : 'true'}>all <b>${count([...reasons.values()].reduce((a, b) => a + b, 0))}</b></a>${[...reasons].map(([r, n]) => html`<a href=${to(r)} aria-current=${reason === r ? 'true' : nothing}>${spaces(r)} <b>${count(n)}</b></a>`)}</nav>${mayAct() ? html`<button @click=${requeueAll}>Requeue all</button>` : nothing}</div>
     <section class="card">${repeat(groups.filter((g) => !reason || g.reason === reason), (g) => g.signature, group)}</section>
     ${list.data.more ? html`<p class="quiet">${plural(list.data.more, 'smaller group')} left out: choose a tenant or a kind.</p>` : nothing}`;
 }

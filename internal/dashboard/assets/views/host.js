@@ -17,8 +17,10 @@ let typing = 0;
 
 const facts = new Resource(async () => ({ h: (await call('hosts', { host: name, trend: true, offline: true, attempts: true })).hosts[0] }), () => draw(), 2000);
 const blocks = new Resource(() => all('blocks', 'blocks', { host: name }), () => draw(), 2000);
+const struck = new Resource(async () => (await call('blocks', { host: name, struck: true })).struck ?? [], () => draw(), 2000);
 const events = new Resource(async () => (await call('host.events', { host: name })).events, () => draw(), 3000);
 const can = new Resource(() => call('capability', { host: name, find: text }), () => draw(), 200);
+const parts = [facts, blocks, struck, events, can];
 
 export const live = true; // it shows progress
 export const title = (route) => route.rest[0];
@@ -27,14 +29,14 @@ export function open(route, redraw) {
   draw = redraw;
   if (route.rest[0] !== name) {
     text = '';
-    for (const r of [facts, blocks, events, can]) r.reset();
+    for (const r of parts) r.reset();
   }
   [name] = route.rest;
   resync();
 }
 
 export function resync() {
-  for (const r of [facts, blocks, events, can]) r.load();
+  for (const r of parts) r.load();
 }
 
 export function changed(list) {
@@ -43,6 +45,7 @@ export function changed(list) {
     if (e.of === 'operator' && (e.kind === 'drain' || e.kind === 'unblock')) facts.soon();
     if (!own) continue;
     if (e.of === 'blocks') blocks.soon();
+    if (e.of === 'blocks' || e.kind === 'failed' || e.kind === 'completed') struck.soon();
     if (e.of === 'blocks' || e.of === 'hosts') events.soon();
     if (facts.data?.h && ofRun(e)) ran(facts.data.h, e);
     facts.soon();
@@ -50,8 +53,7 @@ export function changed(list) {
 }
 
 const again = () => {
-  facts.soon();
-  blocks.soon();
+  for (const r of [facts, blocks, struck]) r.soon();
 };
 
 async function clear(b) {
@@ -95,6 +97,12 @@ function blocked() {
   return html`<section class="card"><header><h2>Blocks</h2>${list.length ? html`<a class="quiet" href=${link('blocks', { host: name })}>all about them</a>` : nothing}</header><div class="in">${list.length ? list.slice(0, 30).map((b) => html`<p class="row">${hashChip(b.hash)} <span class="pill block">${left(at(b.until))} left</span> <span class="quiet">${spaces(b.kind)}: ${b.message}</span>${mayOperate() ? html` <button class="small" @click=${() => clear(b)}>Clear</button>` : nothing}</p>`) : html`<p class="quiet">none</p>`}${list.length > 30 ? html`<p class="quiet">${plural(list.length - 30, 'further block')}</p>` : nothing}</div></section>`;
 }
 
+/** Workflows that have failed here and are not blocked. */
+function strikes() {
+  if (!struck.data?.length) return nothing;
+  return html`<section class="card"><header><h2>Strikes</h2><span class="quiet">not blocked</span></header><div class="in">${struck.data.slice(0, 30).map((s) => html`<p class="row">${hashChip(s.hash)} <span class="pill ${s.probation ? 'block' : 'warn'}">${s.failures ? plural(s.failures, 'failure') : 'none since'}</span> <span class="quiet">${s.probation ? 'on probation: one job at a time until one succeeds' : ''} ${age(at(s.last))}</span></p>`)}${struck.data.length > 30 ? html`<p class="quiet">${plural(struck.data.length - 30, 'further workflow')}</p>` : nothing}</div></section>`;
+}
+
 export function render() {
   if (!facts.data) return html`${heading(name)}<div class="card">${unready(facts, 'the host')}</div>`;
   const { h } = facts.data;
@@ -109,7 +117,7 @@ export function render() {
     </div><div>
     ${h.busy?.some(Boolean) ? html`<section class="card"><header><h2>The last hour</h2><span class="quiet">busy ${mean(h)} % of it</span></header><div class="in">${busy(h)}</div></section>` : nothing}
     <section class="card"><h2>About</h2><div class="in"><dl class="facts">${about(h).map(([k, v]) => html`<dt>${k}</dt><dd>${v}</dd>`)}</dl></div></section>
-    ${blocked()}${capability(h)}
+    ${blocked()}${strikes()}${capability(h)}
     ${h.recent?.length ? html`<section class="card"><h2>Warm workflows</h2><div class="in row">${h.recent.map((x) => hashChip(x))}</div></section>` : nothing}
     ${events.data?.length ? html`<section class="card"><header><h2>Events</h2><span class="quiet">of the last day</span></header><ul class="tail">${repeat(events.data.slice(0, 30), (e) => e.sequence, line)}</ul></section>` : nothing}
     </div></div>`;

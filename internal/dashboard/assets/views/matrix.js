@@ -108,8 +108,8 @@ export class Matrix {
     const stop = row + column ? -1 : 0;
     const place = `${row}.${column}`;
     if (b?.struck) {
-      const text = `${b.host}, workflow ${short(b.hash)}: ${b.probation ? 'on probation, one job at a time until one succeeds' : 'has failed, and is not blocked'}`;
-      return html`<td role="gridcell"><button class="cell struck ${b.probation ? 'trial' : ''}" tabindex=${stop} data-at=${place} title=${text} aria-label=${text}>${icon(b.probation ? 'half' : 'triangle')}</button></td>`;
+      const text = `${b.host}, workflow ${short(b.hash)}: ${b.probation ? 'on probation, one job at a time until one succeeds' : `has failed${b.failures ? ` ${b.failures}×` : ''}, and is not blocked`}`;
+      return html`<td role="gridcell"><button class="cell struck ${b.probation ? 'trial' : ''}" tabindex=${stop} data-at=${place} title=${text} aria-label=${text}>${icon(b.probation ? 'half' : 'triangle')}${b.failures ? html`<sub>${b.failures}×</sub>` : nothing}</button></td>`;
     }
     if (!b) return html`<td role="gridcell"><button class="cell" tabindex=${stop} data-at=${place} aria-label="not blocked" disabled></button></td>`;
     return html`<td role="gridcell"><button class="cell on l${Math.min(3, b.level ?? 0)} ${partial(b) ? 'part' : ''}" tabindex=${stop} data-at=${place} title=${said(b)} aria-label=${said(b)} @click=${() => this.clear(b)}>

@@ -5,7 +5,7 @@ import { all, call, Resource } from '../api.js';
 import { badge, count, details, icon, plural, short } from '../format.js';
 import { empty, figure, heading, hostLink, jobLink, link, nodeOf, picture, previewOf, progress, stale, thumbOf, toJob, unready } from '../parts.js';
 import { keyOf, store } from '../store.js';
-import { at, clock, duration, now, whole } from '../time.js';
+import { at, clock, duration, midnight, now, whole } from '../time.js';
 import { needsCard } from './needs.js';
 import { Pictures } from './pictures.js';
 import { Running } from './running.js';
@@ -14,7 +14,7 @@ let draw = () => {};
 const shown = new Pictures(() => draw(), 9);
 const running = new Running();
 const facts = new Resource(async () => {
-  const [overview] = await Promise.all([store.role === 'tenant' ? ofTenant() : call('overview', { trend: true }), running.load()]);
+  const [overview] = await Promise.all([store.role === 'tenant' ? ofTenant() : call('overview', { trend: true, day: midnight() }), running.load()]);
   if (!sum(overview.counts) && !address && store.role !== 'tenant') address = (await call('nats')).url;
   return overview;
 }, () => draw(), 2000);
@@ -59,7 +59,7 @@ function figures(f) {
     ${figure('Running', html`${count(running.jobs.size)}${f.slots ? html` <small>of ${plural(f.slots.busy + f.slots.free, 'slot')}</small>` : nothing}`, f.slots?.out ? `${count(f.slots.out)} out of use` : '', link('jobs', { state: 'started' }), running.jobs.size ? 'run' : '')}
     ${figure('Waiting', count(waiting), waiting ? [f.oldest_due ? `due for ${whole(now() - at(f.oldest_due))}` : 'none is due', f.waiting.not_due && f.oldest_due && `${count(f.waiting.not_due)} not due`].filter(Boolean).join(', ') : 'nothing waits', link('waiting'), waiting ? 'wait' : '')}
     ${figure('Completed', count(f.counts.completed), minute ? `${count(minute.completed)} a minute` : '', link('jobs', { state: 'completed' }))}
-    ${figure('Dead', count(f.counts.dead), hour ? `${count(hour.dead)} in the last hour` : '', link('dead'), f.counts.dead ? 'bad' : '')}
+    ${figure('Dead', count(f.counts.dead), f.day ? `${count(f.day.dead)} today, ${count(hour.dead)} in the last hour` : '', link('dead'), f.counts.dead ? 'bad' : '')}
     ${f.hosts ? figure('Hosts', html`${count(f.hosts.online)} <small>online</small>`, away.length ? away.join(', ') : hosts ? 'all of them' : 'none yet', link('hosts')) : nothing}
     ${f.pairs ? figure('Blocked pairs', count(f.pairs.blocked), f.pairs.blocked ? `of ${count(f.pairs.active)} active` : 'nothing is blocked', link('blocks'), f.pairs.blocked ? 'block' : '') : nothing}
   </div>`;

@@ -2,6 +2,7 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { all, call, CallError, Resource } from '../api.js';
+import { requeueThese } from '../bulk.js';
 import { ask, attempt } from '../dialog.js';
 import { badge, count, icon, percent, plural, short } from '../format.js';
 import { lossless } from '../json.js';
@@ -98,15 +99,7 @@ async function requeueDead() {
   if (!upTo) return;
   const sure = await ask({ title: `Requeue ${plural(dead, 'job')}?`, act: `Requeue ${plural(dead, 'job')}`, number: dead, text: html`<p>Each is published again with a new id; the old one stays dead. What dies from now on, and what was requeued before, is left out.</p>` });
   if (!sure) return;
-  let again = 0;
-  await attempt(async () => {
-    for (let after; ;) {
-      const page = await call('requeue', { hash, up_to: upTo, ...(after ? { after } : {}) });
-      again += page.count;
-      if (!page.next) return;
-      after = page.next;
-    }
-  }, () => `${plural(again, 'job')} requeued.`);
+  await requeueThese({ hash, up_to: upTo });
   facts.soon();
 }
 
@@ -120,7 +113,7 @@ function hosts({ rule }) {
 function numbers(w) {
   const good = w.counts?.completed ?? 0;
   const bad = w.counts?.dead ?? 0;
-  return html`<section class="card"><header><h2>About</h2>${bad && mayAct() ? html`<button class="small" @click=${requeueDead}>Requeue its dead</button>` : nothing}</header><div class="in"><dl class="facts"><dt>In the last hour</dt><dd>${count(w.per_hour)}</dd><dt>Completed</dt><dd>${count(good)}</dd><dt>Dead</dt><dd>${bad ? html`<a class="pill bad" href=${link('jobs', { hash: short(hash), state: 'dead' })}>${icon('cross')}${count(bad)}</a>` : '0'}</dd>${good + bad ? html`<dt>Success</dt><dd>${percent(good / (good + bad))}</dd>` : nothing}${w.ran_for ? html`<dt>Runs for</dt><dd>${span(duration(w.ran_for))}</dd>` : nothing}
+  return html`<section class="card"><header><h2>About</h2>${bad && mayAct() ? html`<button class="small" @click=${requeueDead}>Requeue its dead</button>` : nothing}</header><div class="in"><dl class="facts"><dt>In the last hour</dt><dd>${count(w.per_hour)}</dd><dt>Completed</dt><dd>${count(good)}</dd><dt>Dead</dt><dd>${bad ? html`<a class="pill bad" href=${link('jobs', { hash: short(hash), state: 'dead' })}>${icon('cross')}${count(bad)}</a>` : '0'}</dd>${good + bad ? html`<dt>Success</dt><dd>${percent(good / (good + bad))}</dd>` : nothing}${w.ran_for ? html`<dt>Median run</dt><dd>${span(duration(w.ran_for))}</dd>` : nothing}
     ${store.role === 'tenant' ? nothing : html`<dt>Can run on</dt><dd>${count(w.capable)} of ${count(w.online)} hosts</dd><dt>Blocked on</dt><dd>${w.blocked ? html`<a class="pill block" href=${link('blocks', { hash })}>${icon('bar')}${w.blocked}</a>` : 'no host'}</dd>`}<dt>Hash</dt><dd class="mono">${hash}</dd></dl></div></section>`;
 }
 

@@ -62,7 +62,7 @@ function tr(w) {
     <td class="num tight ${bad ? '' : 'none'}" data-label="dead">${bad ? html`<a class="pill bad" href=${link('jobs', { hash: short(w.hash), state: 'dead' })}>${icon('cross')}${count(bad)}</a>` : nothing}</td>
     <td class="num tight ${w.per_hour ? '' : 'none'}" data-label="in the last hour">${w.per_hour ? count(w.per_hour) : html`<span class="quiet">–</span>`}</td>
     <td class="num tight" data-label="success">${good + bad ? percent(good / (good + bad)) : '–'}</td>
-    <td class="num tight quiet" data-label="runs for">${w.ran_for ? span(duration(w.ran_for)) : '–'}</td>
+    <td class="num tight quiet" data-label="median run">${w.ran_for ? span(duration(w.ran_for)) : '–'}</td>
     ${store.role === 'tenant' ? nothing : html`<td class="num tight" data-label="hosts">${count(w.capable)} <span class="quiet">of ${count(w.online)}</span></td>
     <td class="num tight ${w.blocked ? '' : 'none'}" data-label="blocked on">${w.blocked ? html`<a class="pill block" href=${link('blocks', { hash: w.hash })}>${icon('bar')}${w.blocked}</a>` : nothing}</td>`}
     <td class="num tight quiet">${age(at(w.last.time))}</td></tr>`;
@@ -72,7 +72,7 @@ export function render() {
   const head = heading('Workflows', nothing, html`<p>Jobs of one graph with the same models, whatever their prompts, seeds and sizes.</p>`);
   if (!list.data) return html`${head}<div class="card">${unready(list, 'the workflows')}</div>`;
   const rows = [list.data, ...more].flatMap((p) => p.workflows);
-  return html`${head}${stale(list)}<section class="card">${rows.length ? html`<div class="scroll"><table class="list dense"><thead><tr><th>Workflow</th><th class="num">Unfinished</th><th class="num">Completed</th><th class="num">Dead</th><th class="num" title="Jobs that completed or died in the last hour">Last hour</th><th class="num">Success</th><th class="num">Runs for</th>${store.role === 'tenant' ? nothing : html`<th class="num">Can run on</th><th class="num">Blocked on</th>`}<th class="num">Last</th></tr></thead><tbody>${repeat(rows, (w) => w.hash, tr)}</tbody></table></div>`
+  return html`${head}${stale(list)}<section class="card">${rows.length ? html`<div class="scroll"><table class="list dense"><thead><tr><th>Workflow</th><th class="num">Unfinished</th><th class="num">Completed</th><th class="num">Dead</th><th class="num" title="Jobs that completed or died in the last hour">Last hour</th><th class="num">Success</th><th class="num" title="Median of the last runs">Median run</th>${store.role === 'tenant' ? nothing : html`<th class="num">Can run on</th><th class="num">Blocked on</th>`}<th class="num">Last</th></tr></thead><tbody>${repeat(rows, (w) => w.hash, tr)}</tbody></table></div>`
     : empty('No workflow yet', 'Each appears with its first job:', 'dispatcher submit workflow_api.json --wait')}</section>
     ${(more.at(-1) ?? list.data).next ? html`<p class="row"><button class="later" @click=${further}>Older workflows</button></p>` : nothing}`;
 }
