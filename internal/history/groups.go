@@ -148,17 +148,15 @@ func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group, no
 		w.Counts[i] += int(n)
 	}
 	w.Hourly += g.ended.at(now)
+	if title := f.names.text(g.title); title != "" && (w.Title == "" || g.last > w.Last.Sequence) {
+		w.Title = title
+	}
 	if g.last <= w.Last.Sequence {
 		return
 	}
 	w.Last = Moment{g.last, time.Unix(0, g.lastAt)}
-	if title := f.names.text(g.title); title != "" {
-		w.Title = title
-	}
+	w.Done, w.RanFor = JobKey{}, time.Duration(float64(g.ran)*float64(time.Second)) // those of a tenant that was met before do not count
 	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && states[r.state] == job.Completed {
 		w.Done = JobKey{job.Tenant(f.names.text(r.tenant)), r.id}
-	}
-	if g.runs > 0 {
-		w.RanFor = time.Duration(float64(g.ran) * float64(time.Second))
 	}
 }
