@@ -61,9 +61,9 @@ vendor-check:
 	tar -xzf "$$dir"/*.tgz -C "$$dir" && cd internal/dashboard/assets/vendor/lit-html && \
 	find . -type f | while read -r f; do cmp "$$f" "$$dir/package/$$f" || exit 1; done && echo 'the vendored files are those of lit-html 3.3.3'
 
-## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended, SLOW=500ms leaves slow tests out (internal/route needs it)
+## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended, SLOW=500ms leaves slow tests out (internal/route needs it), ONLY=strikes.go: these lines alone, RUN=TestA: these tests alone
 mutate:
-	go run ./test/mutate -time $(MUTATE_TIME) $(if $(RESUME),-resume) $(if $(SLOW),-slow $(SLOW)) $(if $(TESTS),-tests $(TESTS)) $(PKG)
+	go run ./test/mutate -time $(MUTATE_TIME) $(if $(RESUME),-resume) $(if $(SLOW),-slow $(SLOW)) $(if $(ONLY),-only '$(ONLY)') $(if $(RUN),-run '$(RUN)') $(if $(TESTS),-tests $(TESTS)) $(PKG)
 
 ## chaos: the fleet under random kills for CHAOS_TIME (10m), then recovery times; CHAOS_SEED replays a run
 chaos:

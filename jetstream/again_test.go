@@ -23,6 +23,10 @@ func TestACallThatChangesNothingIsSentAgainWhenNoAnswerComes(t *testing.T) {
 		"events":    func() error { _, err := acme.Events(t.Context(), jetstream.EventsRequest{}); return err },
 		"dead":      func() error { _, err := acme.Dead(t.Context(), jetstream.DeadRequest{}); return err },
 		"queue":     func() error { _, err := acme.Queue(t.Context()); return err },
+		"job":       func() error { _, err := acme.Story(t.Context(), "a"); return err },
+		"waiting":   func() error { _, err := acme.Waiting(t.Context(), jetstream.WaitingRequest{}); return err },
+		"workflows": func() error { _, err := acme.Workflows(t.Context(), jetstream.WorkflowsRequest{}); return err },
+		"webhooks":  func() error { _, err := acme.Webhooks(t.Context(), jetstream.WebhooksRequest{}); return err },
 		"file.stat": func() error { _, err := acme.StatFile(t.Context(), "acme/a"); return err },
 	} {
 		var asked atomic.Int64

@@ -129,7 +129,7 @@ func (c *Client) ask(ctx context.Context, name string, msg *nats.Msg) (*nats.Msg
 // repeatable reports whether a call changes nothing.
 func repeatable(call string) bool {
 	switch call {
-	case "status", "why", "jobs", "events", "dead", "queue", "file.get", "file.stat", "webhooks":
+	case "status", "why", "jobs", "events", "dead", "queue", "job", "waiting", "workflows", "file.get", "file.stat", "webhooks":
 		return true
 	}
 	return false

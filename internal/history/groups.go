@@ -1,7 +1,6 @@
 package history
 
 import (
-	"cmp"
 	"math"
 	"slices"
 	"strings"
@@ -174,15 +173,15 @@ func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group, no
 		w.Counts[i] += int(n)
 	}
 	w.Hourly += g.ended.at(now)
+	if title := f.names.text(g.title); title != "" && (w.Title == "" || g.last > w.Last.Sequence) {
+		w.Title = title
+	}
 	if g.last <= w.Last.Sequence {
 		return
 	}
 	w.Last = Moment{g.last, time.Unix(0, g.lastAt)}
-	if title := f.names.text(g.title); title != "" {
-		w.Title = title
-	}
+	w.Done, w.RanFor = JobKey{}, g.runs.median() // those of a tenant that was met before do not count
 	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && states[r.state] == job.Completed {
 		w.Done = JobKey{job.Tenant(f.names.text(r.tenant)), r.id}
 	}
-	w.RanFor = cmp.Or(g.runs.median(), w.RanFor)
 }

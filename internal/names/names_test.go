@@ -34,6 +34,20 @@ func TestSubjectsAreBuiltAndTakenApart(t *testing.T) {
 		"$O.COMFY_INPUTS.C.x.3.y":               names.PartsSubject(names.InputsStore, "x.3.y"),
 		"gpu-1":                                 names.StateHost("comfy.hosts.gpu-1.state"),
 		"acme":                                  string(names.TenantOfLetter("comfy.dead.acme")),
+		"comfy.events.jobs.acme.>":              names.TenantEvents("acme"),
+		"comfy.hosts.gpu-1.http":                names.HTTPSubject("gpu-1"),
+		"comfy.dispatchers.desk.hosts":          names.RelaySubject("desk"),
+		"desk":                                  names.RelaySender("comfy.dispatchers.desk.hosts"),
+		"comfy.live.jobs.acme.*.frame":          names.FramesSubject("acme"),
+		"COMFY_OUTPUTS":                         names.PlainName("OBJ_COMFY_OUTPUTS"),
+		"COMFY_BLOCKS":                          names.PlainName("KV_COMFY_BLOCKS"),
+		"COMFY_JOBS":                            names.PlainName("COMFY_JOBS"),
+		"acme.orders":                           names.WebhookKey("acme", "orders"),
+		"=.orders":                              names.WebhookKey(names.Fleet, "orders"),
+		"comfy.webhooks.acme.orders":            names.DeliverySubject("acme", "orders"),
+		"comfy.webhooks.=.orders":               names.DeliverySubject(names.Fleet, "orders"),
+		"comfy.events.webhooks.acme.orders.cat-1.7.delivered": names.TrySubject("acme", "orders", "cat-1", "7", "delivered"),
+		"comfy.events.webhooks.=.*.*.*.*":                     names.TrySubject(names.Fleet, "", "", "", ""),
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -113,6 +127,65 @@ func TestCodesThatSayThatThereIsNoRoom(t *testing.T) {
 	for code, want := range map[uint16]bool{10077: true, 10023: true, 10028: true, 10047: true, 10071: false, 10054: false, 0: false} {
 		if names.NoRoom(code) != want {
 			t.Errorf("%d: %v, want %v", code, !want, want)
+		}
+	}
+}
+
+func TestAWebhookIsReadOutOfItsKeyAndItsSubjects(t *testing.T) {
+	t.Parallel()
+	type webhook struct {
+		Owner job.Tenant
+		Name  string
+		OK    bool
+	}
+	told := func(owner job.Tenant, name string, ok bool) webhook { return webhook{owner, name, ok} }
+	for _, owner := range []job.Tenant{"acme", names.Fleet} {
+		want := webhook{owner, "orders", true}
+		for what, got := range map[string]webhook{
+			"key":      told(names.SplitWebhook(names.WebhookKey(owner, "orders"))),
+			"delivery": told(names.WebhookOfDelivery(names.DeliverySubject(owner, "orders"))),
+			"try":      told(names.WebhookOfTry(names.TrySubject(owner, "orders", names.NoJob, names.TestEvent, "failed"))),
+		} {
+			if got != want {
+				t.Errorf("%s of %s: %+v", what, owner, got)
+			}
+		}
+	}
+	for _, key := range []string{"acme", "acme.", ".orders", "a b.orders", "acme.o.s", ""} {
+		if owner, name, ok := names.SplitWebhook(key); ok {
+			t.Errorf("%q is the webhook %s of %s", key, name, owner)
+		}
+	}
+	for _, subject := range []string{"comfy.events.webhooks.acme.orders.cat-1.7", "comfy.events.webhooks.acme.orders.cat-1.7.failed.x", "comfy.events.webhooks.acme..cat-1.7.failed"} {
+		if owner, name, ok := names.WebhookOfTry(subject); ok {
+			t.Errorf("%s is a try of the webhook %s of %s", subject, name, owner)
+		}
+	}
+	for owner, want := range map[job.Tenant]bool{names.Fleet: true, "acme": true, "=": false, "a.b": false, "": false} {
+		if names.ValidOwner(owner) != want {
+			t.Errorf("%q may have webhooks: %t, want %t", owner, !want, want)
+		}
+	}
+}
+
+func TestAFileIsReadOutOfItsKey(t *testing.T) {
+	t.Parallel()
+	if name, ok := names.FileOfKey("YS9iLnBuZw=="); name != "a/b.png" || !ok {
+		t.Errorf("%q, %t", name, ok)
+	}
+	if name, ok := names.FileOfKey("a/b.png"); ok {
+		t.Errorf("a name that is no key is read as %q", name)
+	}
+}
+
+// To NATS the names Traceparent and traceparent are different ones.
+func TestATraceparentIsReadFromEitherName(t *testing.T) {
+	t.Parallel()
+	for want, h := range map[string]map[string][]string{
+		"00-a": {"traceparent": {"00-a", "00-b"}, "Traceparent": {"00-c"}}, "00-c": {"Traceparent": {"00-c"}}, "": {"traceparent": {}, "TRACEPARENT": {"00-d"}},
+	} {
+		if got := names.Traceparent(h); got != want {
+			t.Errorf("%v: %q, want %q", h, got, want)
 		}
 	}
 }

@@ -14,7 +14,6 @@ func (f *Fleet) PutGrant(id HostID, tenants []Tenant) {
 		f.hosts[n].refs++
 	}
 	f.given.put(n, tenants)
-	f.version++
 }
 
 // RemoveGrant gives a host to all tenants again.
@@ -24,7 +23,6 @@ func (f *Fleet) RemoveGrant(id HostID) {
 		return
 	}
 	f.given.remove(n)
-	f.version++
 	f.hosts[n].refs--
 	f.freeNumber(n)
 }

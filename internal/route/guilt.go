@@ -81,7 +81,6 @@ func (f *Fleet) Withhold(hash workflow.Hash, t Tenant, on bool) {
 		delete(x.withheld, t)
 		f.unref(x)
 	}
-	f.mark(x)
 }
 
 // Prospects says whether a job that the asked hosts have refused may be asked of another: whether one is left that is

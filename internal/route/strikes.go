@@ -225,9 +225,9 @@ func (s Strikes) widen(b *Block) (Strikes, *Block) {
 		return s, nil
 	}
 	b.Level, b.Until = old.Level, old.Until
-	switch {
+	switch { // the block that holds for everyone, or for everyone from a smaller size on, gets the tenants of the other
 	case b.covers(old):
-	case old.forAll(): // the wider of two blocks stays, and gets the tenants of the other
+	case old.forAll() && (!b.forAll() || old.least() < b.least()):
 		b = old.with(b)
 	default:
 		b = b.with(old)

@@ -30,6 +30,9 @@ func (c change) key() string {
 	return fmt.Sprintf("%s %s %x %d %s", c.file, c.fn, c.sum, c.nth, c.what)
 }
 
+// function names the function that a change is in.
+func (c change) function() string { return c.file + " " + c.fn }
+
 // finder walks one file and notes the edits for every change that it can think of.
 type finder struct {
 	room    *room

@@ -18,7 +18,8 @@
 //
 // and counted only when it was killed (a test failed), not tried (the time was up), or not built. What survives costs the time
 // of all tests that reach it: in a room with slow tests, try everything with the fast ones first (-slow 500ms), and then what
-// is left with all of them (-resume, without -slow). Logging and locking are
+// is left with all of them (-resume, without -slow). A test that has killed a change of a function is tried first with the
+// next change of it. After new tests were written, -resume -run 'TestA|TestB' tries what had survived with these alone. Logging and locking are
 // not changed: the first is for people, and of the second the race detector says more.
 package main
 
@@ -56,6 +57,7 @@ type options struct {
 	tests    []string
 	slow     time.Duration
 	only     *regexp.Regexp
+	run      string
 	dir      string
 	list     bool
 }
@@ -91,6 +93,7 @@ func parseFlags(args []string, out io.Writer) (options, []string, error) {
 	flags.StringVar(&tests, "tests", "", "further packages, separated by commas, whose tests may kill a change")
 	flags.DurationVar(&o.slow, "slow", 0, "leave out tests that take more processor time than this; 0 = none")
 	flags.StringVar(&only, "only", "", "try only changes whose line of the report matches this regular expression")
+	flags.StringVar(&o.run, "run", "", "use only tests whose name matches this regular expression, as when new ones are to kill what has survived (with -resume)")
 	flags.StringVar(&o.dir, "C", ".", "folder of the module")
 	flags.BoolVar(&o.list, "list", false, "print the changes and try none")
 	if err := flags.Parse(args); err != nil {
@@ -133,7 +136,7 @@ func mutateRoom(ctx context.Context, path string, o options, deadline time.Time,
 	}
 	past := readPast(o, path)
 	fresh, again, results := selectChanges(b.changes, o, past)
-	s := session{build: b, parallel: o.parallel, slow: o.slow, deadline: deadline}
+	s := session{build: b, parallel: o.parallel, slow: o.slow, deadline: deadline, only: cmp.Or(o.run, "."), killers: map[string][]string{}}
 	if len(fresh)+len(again) > 0 {
 		if err := s.measure(ctx, work); err != nil {
 			return err

@@ -162,6 +162,13 @@ func TestWhatHasSurvivedIsTriedAgainAfterWhatIsNew(t *testing.T) {
 	if diff := cmp.Diff(want, mutate(t, dir, "-resume", "-time", "0s", "./lease")); diff != "" {
 		t.Errorf("without time: %s", diff)
 	}
+	other := "package lease_test\n\nimport \"testing\"\n\nfunc TestOther(*testing.T) {}\n"
+	if err := os.WriteFile(filepath.Join(dir, "lease/other_test.go"), []byte(other), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, mutate(t, dir, "-resume", "-run", "Other", "./lease")); diff != "" {
+		t.Errorf("with a test that does not reach it: %s", diff)
+	}
 	want[0] = "survived   lease/lease.go:9: age > limit → >=   (1 tests reach it)"
 	if diff := cmp.Diff(want, mutate(t, dir, "-resume", "./lease")); diff != "" {
 		t.Errorf("with time: %s", diff)

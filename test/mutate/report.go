@@ -66,10 +66,10 @@ func readPast(o options, path string) past {
 	return p
 }
 
-// fill gives the changes for which there was no time the outcome of a former run.
+// fill gives the changes for which there was no time, or of the tests in use none that reaches them, the outcome of a former run.
 func (p past) fill(results []result) []result {
 	for i, r := range results {
-		if r.outcome == untried {
+		if r.outcome == untried || r.outcome == unreached {
 			results[i].outcome, results[i].former = p.outcomes[r.change.key()], true
 		}
 	}

@@ -25,9 +25,13 @@ type session struct {
 	parallel int
 	slow     time.Duration // what a test may take; 0 = any time
 	deadline time.Time
+	only     string // a regular expression for the names of tests
 	tests    []test
 	broken   []string // tests that fail without any change
 	left     []string // tests that take longer
+
+	lock    sync.Mutex
+	killers map[string][]string // tests that killed changes of a function, the last first
 }
 
 // test is one top-level test with the changes it reaches and the time it takes.
@@ -42,7 +46,7 @@ type test struct {
 func (s *session) measure(ctx context.Context, work string) error {
 	var all []test
 	for _, b := range s.build.binaries {
-		out, err := command(ctx, b, "-test.list", ".").Output()
+		out, err := command(ctx, b, "-test.list", s.only).Output()
 		if err != nil {
 			return fmt.Errorf("list the tests: %w", err)
 		}

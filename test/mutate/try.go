@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -56,20 +57,23 @@ func (s *session) tryAll(ctx context.Context, todo []change) []result {
 // try runs the tests that reach a change while it is in force.
 func (s *session) try(ctx context.Context, c change) result {
 	r := result{change: c, outcome: unreached}
-	var fast, slow []test
+	killers := s.killersOf(c)
+	var first, fast, slow []test
 	var sum time.Duration
 	for _, t := range s.tests { // sorted by time
 		if !t.reaches[c.id] {
 			continue
 		}
 		r.ran++
-		if sum += t.took; sum <= fastTogether {
+		if slices.Contains(killers, t.name) {
+			first = append(first, t)
+		} else if sum += t.took; sum <= fastTogether {
 			fast = append(fast, t)
 		} else {
 			slow = append(slow, t)
 		}
 	}
-	batches := [][]test{fast}
+	batches := [][]test{first, fast}
 	for _, t := range slow {
 		batches = append(batches, []test{t})
 	}
@@ -78,10 +82,32 @@ func (s *session) try(ctx context.Context, c change) result {
 			continue
 		}
 		if r.outcome, r.by = s.runBatch(ctx, c, batch); r.outcome != survived {
+			s.killed(c, r)
 			return r
 		}
 	}
 	return r
+}
+
+// killersKept is how many tests are remembered for a function: a change of it is tried with them first.
+const killersKept = 3
+
+func (s *session) killersOf(c change) []string {
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	return slices.Clone(s.killers[c.function()])
+}
+
+// killed remembers the test that has killed a change.
+func (s *session) killed(c change, r result) {
+	if r.outcome != killed {
+		return
+	}
+	s.lock.Lock()
+	defer s.lock.Unlock()
+	known := slices.DeleteFunc(s.killers[c.function()], func(name string) bool { return name == r.by })
+	known = slices.Insert(known, 0, r.by)
+	s.killers[c.function()] = known[:min(len(known), killersKept)]
 }
 
 // runBatch runs tests in one process for each binary.
