@@ -116,7 +116,7 @@ func (h *host) file(ctx context.Context, route string, most int) (body []byte, t
 		return nil, false, fmt.Errorf("read /%s: %w", route, err)
 	}
 	if len(body) > most {
-		return nil, false, fmt.Errorf("with /%s there are more than %d bytes", route, most)
+		return nil, false, fmt.Errorf("the answer of /%s is larger than the %d bytes that are left", route, most)
 	}
 	return body, true, nil
 }

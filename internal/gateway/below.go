@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
 	"mime"
 	"net/http"
 	"path"
@@ -60,10 +59,7 @@ func (c *catalogs) open(ctx context.Context, digest string) (map[string][]byte, 
 	})
 }
 
-// errNotArchived says that an archive has no such file.
-var errNotArchived = errors.New("the archive has no such file")
-
-// archived is a file of an archive, ready to be sent.
+// archived is a file of an archive, ready to be sent; nil when it has no such file.
 func (c *catalogs) archived(ctx context.Context, digest, file, kind string) (*page, error) {
 	files, err := c.open(ctx, digest)
 	if err != nil {
@@ -71,7 +67,7 @@ func (c *catalogs) archived(ctx context.Context, digest, file, kind string) (*pa
 	}
 	body, there := files[file]
 	if !there {
-		return nil, errNotArchived
+		return nil, nil
 	}
 	return c.pages.get(ctx, digest+"/"+file, func(context.Context) (shelved[*page], error) {
 		p := newPage(body)
@@ -160,7 +156,7 @@ func (g *Gateway) getExtension(w http.ResponseWriter, r *http.Request, of *tenan
 	}
 	digest := versions[0].digest
 	p, err := g.catalogs.archived(r.Context(), digest, file, packType(file))
-	if err != nil { // also when the catalogue was lost
+	if p == nil || err != nil { // also when the catalogue was lost
 		hosts := g.catalogs.hostsOf(of.name, func(c *queue.Catalog) bool { return c.Blobs[queue.ArchiveRoute(route)] == digest })
 		p, err = g.anyHost(r.Context(), hosts, queue.PageRequest{Route: route + "/" + file}, errNoExtension)
 	}

@@ -9,8 +9,8 @@ import (
 // shelf keeps what takes long to make, at most so many bytes: when they are more, all is forgotten. What many ask for at the same time is
 // made once.
 type shelf[V any] struct {
-	most  int             // bytes
-	tasks *sync.WaitGroup // what is being made
+	most       int             // bytes
+	goroutines *sync.WaitGroup // that make something
 
 	mu    sync.Mutex // guards all below
 	kept  map[string]shelved[V]
@@ -32,8 +32,8 @@ type making[V any] struct {
 	err   error
 }
 
-func newShelf[V any](most int, tasks *sync.WaitGroup) *shelf[V] {
-	return &shelf[V]{most: most, tasks: tasks, kept: map[string]shelved[V]{}, under: map[string]*making[V]{}}
+func newShelf[V any](most int, goroutines *sync.WaitGroup) *shelf[V] {
+	return &shelf[V]{most: most, goroutines: goroutines, kept: map[string]shelved[V]{}, under: map[string]*making[V]{}}
 }
 
 // makeTime bounds making a value, which goes on when whoever asked has gone.
@@ -50,7 +50,7 @@ func (s *shelf[V]) get(ctx context.Context, key string, produce func(context.Con
 	if m == nil {
 		m = &making[V]{done: make(chan struct{})}
 		s.under[key] = m
-		s.tasks.Go(func() {
+		s.goroutines.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTime)
 			defer cancel()
 			made, err := produce(ctx)

@@ -11,8 +11,8 @@ import (
 
 func TestAShelfMakesAValueOnceAndKeepsAtMostItsBytes(t *testing.T) {
 	t.Parallel()
-	var tasks sync.WaitGroup
-	s := newShelf[int](10, &tasks)
+	var goroutines sync.WaitGroup
+	s := newShelf[int](10, &goroutines)
 	made := 0
 	get := func(key string, size int, until time.Time, err error) (int, error) {
 		return s.get(t.Context(), key, func(context.Context) (shelved[int], error) {
@@ -46,14 +46,14 @@ func TestAShelfMakesAValueOnceAndKeepsAtMostItsBytes(t *testing.T) {
 	want("what is too large", got, err, 6)
 	got, err = get("d", 11, time.Time{}, nil)
 	want("what is too large again", got, err, 7)
-	tasks.Wait()
+	goroutines.Wait()
 }
 
 func TestAValueIsMadeForAllWhoWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var tasks, waiting sync.WaitGroup
-		s := newShelf[int](10, &tasks)
+		var goroutines, waiting sync.WaitGroup
+		s := newShelf[int](10, &goroutines)
 		release := make(chan struct{})
 		made := 0
 		produce := func(context.Context) (shelved[int], error) {

@@ -33,8 +33,8 @@ const (
 	busyPause     = 100 * time.Millisecond // before a host that other gateways keep busy is asked again
 )
 
-func newTunnel(ask func(context.Context, string, queue.PageRequest) (queue.Page, error), tasks *sync.WaitGroup) *tunnel {
-	return &tunnel{ask: ask, pages: newShelf[*hostPage](mostTunnelled, tasks), hosts: map[string]chan struct{}{}}
+func newTunnel(ask func(context.Context, string, queue.PageRequest) (queue.Page, error), goroutines *sync.WaitGroup) *tunnel {
+	return &tunnel{ask: ask, pages: newShelf[*hostPage](mostTunnelled, goroutines), hosts: map[string]chan struct{}{}}
 }
 
 // get is a page of a host. The error is queue.ErrNoAgent when the host is offline.

@@ -171,7 +171,7 @@ func (g *Gateway) getSubgraph(w http.ResponseWriter, r *http.Request, of *tenant
 	id := r.PathValue("id")
 	for _, version := range g.catalogs.archives(of.name)[queue.ArchiveRoute(subgraphsRoute)] {
 		p, err := g.catalogs.archived(r.Context(), version.digest, id, "")
-		if err == nil && json.Valid(p.body) {
+		if err == nil && p != nil && json.Valid(p.body) {
 			p.answer(w, r)
 			return nil
 		}

@@ -132,7 +132,7 @@ func TestWhatAPackMayServe(t *testing.T) {
 func TestATunnelIsPatientAndGivesWhatTheFirstHostHas(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var tasks sync.WaitGroup
+		var goroutines sync.WaitGroup
 		var mu sync.Mutex
 		asked := map[string]int{}
 		g := &Gateway{tunnel: newTunnel(func(_ context.Context, host string, r queue.PageRequest) (queue.Page, error) {
@@ -148,7 +148,7 @@ func TestATunnelIsPatientAndGivesWhatTheFirstHostHas(t *testing.T) {
 				return queue.Page{Status: http.StatusTooManyRequests}, nil
 			}
 			return queue.Page{Status: http.StatusOK, Body: []byte(r.Route)}, nil
-		}, &tasks)}
+		}, &goroutines)}
 		get := func(hosts ...string) (string, error) {
 			p, err := g.anyHost(t.Context(), hosts, queue.PageRequest{Route: "a"}, errNoExtension)
 			if err != nil {
@@ -186,14 +186,14 @@ func TestATunnelIsPatientAndGivesWhatTheFirstHostHas(t *testing.T) {
 func TestATunnelAsksAHostForNoMoreThanItsAgentPassesOnAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var tasks sync.WaitGroup
+		var goroutines sync.WaitGroup
 		var under atomic.Int64
 		release := make(chan struct{})
 		tunnel := newTunnel(func(context.Context, string, queue.PageRequest) (queue.Page, error) {
 			under.Add(1)
 			<-release
 			return queue.Page{Status: http.StatusOK}, nil
-		}, &tasks)
+		}, &goroutines)
 		var all sync.WaitGroup
 		for i := range 5 {
 			all.Go(func() { _, _ = tunnel.get(t.Context(), "a", queue.PageRequest{Route: strconv.Itoa(i)}) })
