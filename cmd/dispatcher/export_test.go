@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -155,4 +156,15 @@ func GatewayListeners(text string) (map[string]job.Tenant, error) {
 // DrawTop are the lines that top shows.
 func DrawTop(o queue.OverviewAnswer, running []jetstream.JobRow, problem string, width, height int) []string {
 	return drawTop(&scene{o, running, problem}, width, height)
+}
+
+// GatewayExtensions are the node packs whose scripts a gateway serves in an open or closed fleet; "-" stands for no flag.
+func GatewayExtensions(text string, closed bool) (gateway.Extensions, error) {
+	var f gatewayFlags
+	if text != "-" {
+		if err := f.Extensions.UnmarshalText([]byte(text)); err != nil {
+			return gateway.Extensions{}, err
+		}
+	}
+	return f.config("", closed, nil, nil).Extensions, nil
 }

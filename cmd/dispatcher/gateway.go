@@ -23,11 +23,18 @@ type gatewayFlags struct {
 	Keys     gatewayKeys      `name:"gateway-keys" placeholder:"TENANT=KEY,…" help:"Keys of tenants for the gateway, or @FILE with one a line. Without keys every request is the default tenant's, and the gateway listens on this machine only."`
 	ListenAs gatewayListeners `name:"gateway-listen-as" placeholder:"ADDR=TENANT,…" help:"Further addresses of the gateway, each for one tenant, for programs that cannot send a key."`
 	Frontend string           `name:"gateway-frontend" type:"path" placeholder:"DIR" help:"Folder with ComfyUI's page, which the gateway serves: the static folder of the Python package comfyui-frontend-package."`
+
+	Extensions gatewayExtensions `name:"gateway-extensions" placeholder:"all|none|PACK,…" unset:"all; none in a closed fleet" help:"Of which node packs of the hosts the gateway serves the scripts, which ComfyUI's page runs with the tenant's key: all, none, or only those that are named."`
 }
 
-// config is that of a gateway on an address.
-func (f *gatewayFlags) config(listen string, log *slog.Logger, registry prometheus.Registerer) gateway.Config {
-	return gateway.Config{Listen: listen, Keys: f.Keys, ListenAs: f.ListenAs, Frontend: f.Frontend, Logger: log, Registerer: registry}
+// config is that of a gateway on an address. In a closed fleet a host is not trusted with the keys of tenants, so that scripts of its node
+// packs are served only when the operator says so. In an open one whoever reaches NATS may do everything anyhow.
+func (f *gatewayFlags) config(listen string, closed bool, log *slog.Logger, registry prometheus.Registerer) gateway.Config {
+	extensions := f.Extensions.Extensions
+	if closed && !f.Extensions.given {
+		extensions.Off = true
+	}
+	return gateway.Config{Listen: listen, Keys: f.Keys, ListenAs: f.ListenAs, Frontend: f.Frontend, Extensions: extensions, Logger: log, Registerer: registry}
 }
 
 // gatewayKeys are keys and the tenants that they stand for.
@@ -81,6 +88,33 @@ func (l *gatewayListeners) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// gatewayExtensions are the node packs whose scripts a gateway serves.
+type gatewayExtensions struct {
+	gateway.Extensions
+	given bool
+}
+
+// UnmarshalText reads all, none, or the names of packs.
+func (e *gatewayExtensions) UnmarshalText(text []byte) error {
+	*e = gatewayExtensions{given: true}
+	for one := range strings.SplitSeq(string(text), ",") {
+		one = strings.TrimSpace(one)
+		switch {
+		case one == "":
+		case one == "all" || one == "none":
+			if strings.TrimSpace(string(text)) != one {
+				return fmt.Errorf("%q stands alone; write all, none, or the names of node packs, as rgthree-comfy,ComfyUI-KJNodes", one)
+			}
+			e.Off = one == "none"
+		case strings.ContainsAny(one, `/\`):
+			return fmt.Errorf("%q is no node pack; write the names of their folders in custom_nodes, as rgthree-comfy,ComfyUI-KJNodes", one)
+		default:
+			e.Packs = append(e.Packs, one)
+		}
+	}
+	return nil
+}
+
 // gatewayCmd runs a gateway beside a fleet.
 type gatewayCmd struct {
 	client
@@ -118,7 +152,7 @@ func (g *gatewayCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	defer done()
 	registry := daemon.Registry("gateway")
-	served, err := gateway.New(q, g.config(g.Gateway, log, registry))
+	served, err := gateway.New(q, g.config(g.Gateway, g.Holder() != "", log, registry))
 	if err != nil {
 		return err
 	}
@@ -145,7 +179,7 @@ func (r *runCmd) gateway(q *queue.Queue, l *link, c *daemon.Console, log *slog.L
 	if addr == "" {
 		addr = gateway.DefaultListen
 	}
-	served, err := gateway.New(q, r.config(addr, log, registry))
+	served, err := gateway.New(q, r.config(addr, l.guard != nil && l.guard.folder != nil || r.Holder() != "", log, registry))
 	if r.Gateway == "" && errors.Is(err, syscall.EADDRINUSE) {
 		c.Say("gateway   off, since %s is taken, perhaps by ComfyUI; choose another address with --gateway", addr)
 		return nil, nil

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
@@ -48,6 +49,26 @@ func TestListenersOfTheGatewayHaveATenant(t *testing.T) {
 	}
 	for _, text := range []string{"127.0.0.1:8189", "8189=acme", "127.0.0.1:8189=", "127.0.0.1:8189=a b"} {
 		if _, err := main.GatewayListeners(text); err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+}
+
+func TestTheNodePacksWhoseScriptsAGatewayServes(t *testing.T) {
+	t.Parallel()
+	off := gateway.Extensions{Off: true}
+	for text, want := range map[string][2]gateway.Extensions{ // in an open fleet, and in a closed one
+		"-": {{}, off}, "all": {}, "none": {off, off}, "a, B-c ,": {{Packs: []string{"a", "B-c"}}, {Packs: []string{"a", "B-c"}}},
+	} {
+		for i, closed := range []bool{false, true} {
+			got, err := main.GatewayExtensions(text, closed)
+			if diff := cmp.Diff(want[i], got); diff != "" || err != nil {
+				t.Errorf("%q, closed %t: %v %s", text, closed, err, diff)
+			}
+		}
+	}
+	for _, text := range []string{"all,a", "a,none", "a/b", `a\b`} {
+		if _, err := main.GatewayExtensions(text, false); err == nil {
 			t.Errorf("%q was accepted", text)
 		}
 	}

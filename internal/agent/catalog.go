@@ -56,7 +56,7 @@ func (h *host) catalogue(ctx context.Context, info *answerBuffer) {
 // answers are the routes of the catalogue with their answers. What ComfyUI lacks or does not answer is left out.
 func (h *host) answers(ctx context.Context, info []byte) map[string][]byte {
 	all := map[string][]byte{objectInfo: info}
-	routes := []string{foldersRoute, "embeddings", "extensions"}
+	routes := []string{foldersRoute, "embeddings", extensionsRoute, "i18n", "workflow_templates", subgraphsRoute, "node_replacements"}
 	for i := 0; i < len(routes); i++ {
 		body, err := h.answerOf(ctx, routes[i])
 		if err != nil {
@@ -100,24 +100,36 @@ func (h *host) answerOf(ctx context.Context, route string) ([]byte, error) {
 }
 
 // storeCatalog stores the answers and then the host's entry, if they differ from what is stored or that expires. A crash in between
-// leaves answers that no entry names; they expire.
+// leaves answers that no entry names; they expire. The answer of /object_info is stored last: when the store is full it removes what
+// is oldest, and that answer is needed most.
 func (h *host) storeCatalog(ctx context.Context, answers map[string][]byte) error {
-	c := queue.Catalog{Host: h.name, Version: h.admission.state().Version, Blobs: map[string]string{}, Time: h.q.Now().UTC()}
-	for route, body := range answers {
-		c.Blobs[route] = queue.CatalogDigest(body)
-	}
-	stored, there, err := h.q.Catalog(ctx, h.name)
+	all, err := h.files(ctx, answers, false)
 	if err != nil {
 		return err
 	}
-	same := there && stored.Version == c.Version && maps.Equal(stored.Blobs, c.Blobs) && h.q.CatalogFresh(stored.Time)
-	if same && h.kept(ctx, answers, c.Blobs) {
-		return nil
+	old, there, err := h.q.Catalog(ctx, h.name)
+	if err != nil {
+		return err
 	}
-	for _, body := range answers {
-		if _, err := h.q.StoreCatalogBlob(ctx, body); err != nil {
+	c := h.catalogOf(all)
+	if there && old.Version == c.Version && maps.Equal(old.Blobs, c.Blobs) && h.q.CatalogFresh(old.Time) {
+		if h.kept(ctx, all) {
+			return nil
+		}
+		if all, err = h.files(ctx, answers, true); err != nil {
 			return err
 		}
+		c = h.catalogOf(all)
+	}
+	for route, body := range answers {
+		if route != objectInfo {
+			if _, err := h.q.StoreCatalogBlob(ctx, body); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := h.q.StoreCatalogBlob(ctx, answers[objectInfo]); err != nil {
+		return err
 	}
 	if err := h.q.PutCatalog(ctx, h.name, c); err != nil {
 		return err
@@ -126,12 +138,33 @@ func (h *host) storeCatalog(ctx context.Context, answers map[string][]byte) erro
 	return nil
 }
 
-// kept reports whether the store still has the answers: it may have been lost, or was full and has removed its oldest files. Of all, two
+func (h *host) catalogOf(all map[string]stored) queue.Catalog {
+	c := queue.Catalog{Host: h.name, Version: h.admission.state().Version, Blobs: map[string]string{}, Time: h.q.Now().UTC()}
+	for route, file := range all {
+		c.Blobs[route] = file.digest
+	}
+	return c
+}
+
+// files are all files of the catalogue. The archives among them are stored already; again has them read and stored anew.
+func (h *host) files(ctx context.Context, answers map[string][]byte, again bool) (map[string]stored, error) {
+	archives, err := h.archive(ctx, answers, again)
+	if err != nil {
+		return nil, err
+	}
+	all := maps.Clone(archives)
+	for route, body := range answers {
+		all[route] = stored{queue.CatalogDigest(body), len(body)}
+	}
+	return all, nil
+}
+
+// kept reports whether the store still has the files: it may have been lost, or was full and has removed its oldest files. Of all, two
 // are looked up: that of /object_info and any other one, not the same each time.
-func (h *host) kept(ctx context.Context, answers map[string][]byte, digests map[string]string) bool {
-	for route, body := range answers { // a map has no order: the first is any of them
-		info := answers[objectInfo]
-		return h.q.CatalogBlobKept(ctx, digests[route], len(body)) && h.q.CatalogBlobKept(ctx, digests[objectInfo], len(info))
+func (h *host) kept(ctx context.Context, all map[string]stored) bool {
+	for _, file := range all { // a map has no order: the first is any of them
+		info := all[objectInfo]
+		return h.q.CatalogBlobKept(ctx, file.digest, file.size) && h.q.CatalogBlobKept(ctx, info.digest, info.size)
 	}
 	return true
 }

@@ -27,7 +27,7 @@
 //
 // Beside that, each host has loops (host.go): leases.go, presence.go (with persist.go, and duplicate.go for a second agent
 // of the same name), health.go with the probes of conditions (condition.go, probes.go) and the reading of what ComfyUI can
-// run (capability.go, catalog.go), and reconnect.go for what was missed while NATS was disconnected.
+// run (capability.go, catalog.go with archives.go), and reconnect.go for what was missed while NATS was disconnected.
 // pages.go passes requests of clients on to ComfyUI, loadtimes.go says how long models took to load, and metrics.go counts. agent.go and
 // config.go make all of it.
 //

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,9 @@ func TestOnlyRoutesThatDescribeTheInstallationArePassedOn(t *testing.T) {
 		"embeddings": true, "api/embeddings": true, "models/loras": true, "object_info/KSampler": true, "docs/a/b": true,
 		"": false, "object_info": false, "userdata/a": false, "history": false, "docs/../history": false, "docs//a": false, "/docs/a": false,
 		`docs/a\b`: false, "docs/a?b": false, "docs/a#b": false, "docs/%2e%2e": false, "api/api/embeddings": false, "embeddings/x": false,
+		"api/etn/languages": true, "etn/model_info/loras": true, "api/etn/translate/de/was? 50 % \\ #1": true, "etn/translate/de/..": false,
+		"etn/translate/de/a/b": false, "etn/translate/d?/a": false, "etn/translate/": false, "etn/translate/de/" + strings.Repeat("x", longestText): true,
+		"etn/translate/de/x" + strings.Repeat("x", longestText): false, "etn/image/a": false, "etn/upload/loras/a": false,
 	} {
 		if passes(route) != want {
 			t.Errorf("%q is passed on: %t", route, !want)

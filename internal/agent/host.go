@@ -37,6 +37,7 @@ type host struct {
 	extendNow        chan struct{}                          // extend all leases now
 	extendEvery      atomic.Int64                           // the lease loop's period, nanoseconds; written by that loop
 	cataloguing      atomic.Bool                            // the catalogue is being read and stored
+	archives         archives                               // used while cataloguing is set
 	relearn          atomic.Bool                            // read the capability at the next probe; written by attempts
 	acked            acks                                   // the newest acks, sent again after a reconnect
 	follows          follows

@@ -24,15 +24,33 @@ func passedOn() []string {
 	return []string{
 		"embeddings", "extensions", "extensions/", "features", "global_subgraphs", "global_subgraphs/", "i18n", "models", "models/", "node_replacements",
 		"object_info/", "docs/", "view_metadata/", "workflow_templates", "workflow_templates/", "experiment/models", "experiment/models/",
+		"etn/languages", "etn/model_info", "etn/model_info/", translateRoute,
 	}
 }
 
+// translateRoute is one of a node pack for Krita. Below it is a text that may have any characters.
+const (
+	translateRoute = "etn/translate/"
+	longestText    = 4000 // bytes
+)
+
 // passes reports whether a route is passed on, with api/ before it or without.
 func passes(route string) bool {
-	if route == "" || strings.ContainsAny(route, "\\?#%") || path.Clean("/"+route) != "/"+route {
+	if route == "" || path.Clean("/"+route) != "/"+route {
 		return false
 	}
 	route = strings.TrimPrefix(route, "api/")
+	plain := route
+	if rest, translates := strings.CutPrefix(route, translateRoute); translates {
+		language, text, _ := strings.Cut(rest, "/")
+		if strings.Contains(text, "/") || len(text) > longestText {
+			return false
+		}
+		plain = translateRoute + language
+	}
+	if strings.ContainsAny(plain, "\\?#%") {
+		return false
+	}
 	for _, one := range passedOn() {
 		if route == one || strings.HasSuffix(one, "/") && strings.HasPrefix(route, one) {
 			return true

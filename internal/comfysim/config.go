@@ -19,6 +19,7 @@ type Config struct {
 	// Models are the files by folder: checkpoints, loras, vae, diffusion_models (or unet), text_encoders (or clip),
 	// controlnet, upscale_models. They are the choices of the loader nodes.
 	Models map[string][]string
+	Packs  Packs
 	VRAM   int64 // bytes; 0 means 24 GiB
 	// JobTime is how long a KSampler (spread over its steps) or an extra node (in one piece, without ticks) takes.
 	JobTime time.Duration

@@ -47,11 +47,6 @@ func (p *process) getStats(w http.ResponseWriter, _ *http.Request) {
 	})
 }
 
-// extensions are scripts of ComfyUI's own page, as /extensions lists them; there are no files behind them.
-func extensions() []string {
-	return []string{"/extensions/core/clipspace.js", "/extensions/core/widgetInputs.js"}
-}
-
 // getEmbeddings lists the embeddings without their endings.
 func (p *process) getEmbeddings(w http.ResponseWriter, _ *http.Request) {
 	names := []string{}

@@ -31,7 +31,7 @@ func (p *process) routes() http.Handler {
 	both("GET", "/models", p.getModelFolders)
 	both("GET", "/models/{folder}", p.getModels)
 	both("GET", "/embeddings", p.getEmbeddings)
-	both("GET", "/extensions", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, extensions()) })
+	p.packRoutes(both, mux)
 	both("GET", "/view_metadata/{folder}", p.getModelMetadata)
 	both("GET", "/features", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, features()) })
 	both("POST", "/upload/image", p.postUpload)

@@ -1,11 +1,8 @@
 package gateway
 
 import (
-	"bytes"
-	"compress/gzip"
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -31,24 +28,25 @@ type catalogs struct {
 	grants  kept[[]job.Tenant] // of hosts that serve some tenants only
 	views   map[string]*view   // by the digests of the answers that are merged in them
 	current map[job.Tenant]*view
-	last    map[job.Tenant]*view // the newest that the tenant has received
+	last    map[job.Tenant]*view                  // the newest that the tenant has received
+	below   map[job.Tenant]map[string][]answering // by route and a slash: the versions of its archive, that of most hosts first
+
+	pages  *shelf[*page]             // what is made of several answers, and files of archives
+	opened *shelf[map[string][]byte] // archives by digest
 
 	reading sync.Mutex // held while files are read, so that each is read once; guards all below
 	blobs   map[string][]byte
 	infos   map[string][]classDef // object_info, parsed
 }
 
-// page is an answer that is ready to be sent.
-type page struct {
-	body, zipped []byte
-	tag          string
-}
-
 func newCatalogs(q *queue.Queue, changed func()) *catalogs {
-	return &catalogs{
+	c := &catalogs{
 		q: q, changed: changed, hosts: kept[queue.Catalog]{values: map[string]queue.Catalog{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
 		views: map[string]*view{}, current: map[job.Tenant]*view{}, last: map[job.Tenant]*view{}, blobs: map[string][]byte{}, infos: map[string][]classDef{},
+		below: map[job.Tenant]map[string][]answering{},
 	}
+	c.pages, c.opened = newShelf[*page](mostPageBytes, &c.merging), newShelf[map[string][]byte](mostOpenBytes, &c.merging)
+	return c
 }
 
 // kept are the values of a bucket, kept up to date by its watch.
@@ -95,6 +93,7 @@ func (c *catalogs) host(change queue.Change[queue.Catalog]) {
 	defer c.mu.Unlock()
 	c.hosts.take(change.Phase, change.Key, change.Value)
 	clear(c.current)
+	clear(c.below)
 	c.changed()
 }
 
@@ -106,6 +105,7 @@ func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
 	}
 	c.grants.take(change.Phase, change.Key, change.Value.Tenants)
 	clear(c.current)
+	clear(c.below)
 	c.changed()
 }
 
@@ -129,22 +129,46 @@ type answering struct {
 	time   time.Time // when the newest of them was asked
 }
 
+// byHosts orders what hosts answer: what most of them do first, then what is newest. It is the same order on every gateway.
+func byHosts(a, b answering) int {
+	if a.hosts != b.hosts {
+		return b.hosts - a.hosts
+	}
+	return cmp.Or(b.time.Compare(a.time), strings.Compare(a.digest, b.digest))
+}
+
+// add counts a host that answers this.
+func (a answering) add(digest string, asked time.Time) answering {
+	a.digest, a.hosts = digest, a.hosts+1
+	if asked.After(a.time) {
+		a.time = asked
+	}
+	return a
+}
+
 // answering are the answers to a route of the hosts that may run a tenant's jobs, by digest; c.mu must be held.
 func (c *catalogs) answering(tenant job.Tenant, route string) []answering {
 	groups := map[string]answering{}
 	for name, host := range c.hosts.values {
-		digest := host.Blobs[route]
-		if digest == "" || !c.granted(name, tenant) {
-			continue
+		if digest := host.Blobs[route]; digest != "" && c.granted(name, tenant) {
+			groups[digest] = groups[digest].add(digest, host.Time)
 		}
-		a := groups[digest]
-		a.digest, a.hosts = digest, a.hosts+1
-		if host.Time.After(a.time) {
-			a.time = host.Time
-		}
-		groups[digest] = a
 	}
-	return slices.SortedFunc(maps.Values(groups), func(a, b answering) int { return strings.Compare(a.digest, b.digest) })
+	return slices.SortedFunc(maps.Values(groups), byHosts)
+}
+
+// hostsOf are the hosts that may run a tenant's jobs and for whose catalogue this holds, by name.
+func (c *catalogs) hostsOf(tenant job.Tenant, holds func(*queue.Catalog) bool) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var names []string
+	for name, host := range c.hosts.values {
+		if c.granted(name, tenant) && holds(&host) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // sources are the answers of a tenant's hosts to a route, each with how many answer it.
@@ -206,8 +230,12 @@ func (c *catalogs) parsed(ctx context.Context, digest string) ([]classDef, error
 // mostInfos bounds the object_info that are kept in memory; one has about 1 MB.
 const mostInfos = 128
 
-// mostBlobBytes bounds the files that are kept in memory.
-const mostBlobBytes = 256 << 20
+// mostBlobBytes, mostPageBytes and mostOpenBytes bound what is kept in memory: files, answers, and archives.
+const (
+	mostBlobBytes = 256 << 20
+	mostPageBytes = 64 << 20
+	mostOpenBytes = 128 << 20
+)
 
 func (c *catalogs) blob(ctx context.Context, digest string) ([]byte, error) {
 	c.reading.Lock()
@@ -228,35 +256,6 @@ func (c *catalogs) blob(ctx context.Context, digest string) ([]byte, error) {
 	}
 	c.blobs[digest] = body
 	return body, nil
-}
-
-func newPage(body []byte) page {
-	sum := sha256.Sum256(body)
-	var zipped bytes.Buffer
-	w := gzip.NewWriter(&zipped)
-	if _, err := w.Write(body); err != nil || w.Close() != nil {
-		zipped.Reset()
-	}
-	return page{body: body, zipped: zipped.Bytes(), tag: `"` + hex.EncodeToString(sum[:16]) + `"`}
-}
-
-// answer sends a page, compressed when the client takes that, or 304 when the client has it already.
-func (p *page) answer(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("ETag", p.tag)
-	h.Set("Vary", "Accept-Encoding")
-	h.Set("Cache-Control", "no-cache")
-	if strings.Contains(r.Header.Get("If-None-Match"), p.tag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	body := p.body
-	if len(p.zipped) > 0 && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		h.Set("Content-Encoding", "gzip")
-		body = p.zipped
-	}
-	_, _ = w.Write(body) // the client has gone
 }
 
 // list is a list of texts, united over the tenant's hosts; false when no host has answered the route.

@@ -26,8 +26,10 @@
 //	comfyjobs, cloud               /api/jobs, and the paths of Comfy Cloud
 //	hub, ends, frames, socket      websockets, and what is sent to which
 //	view, upload, picture, timed   files, and clients that stop sending or reading
-//	catalog, merge                 all hosts as one ComfyUI
+//	catalog, merge, page, shelf    all hosts as one ComfyUI
 //	objectinfo, uploads            its nodes, with what the tenant has uploaded
+//	united, below                  translations, workflows and subgraphs of all hosts, and the scripts of their node packs
+//	tunnel, anyhost, etn           what is asked of a host that has it
 //	userdata, info, frontend       what ComfyUI's page keeps and asks for, and the page itself
 //	json, python, pieces           JSON as Python reads and writes it, and large answers
 //	v2*, assets*, live             the Comfy API v2

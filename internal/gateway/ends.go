@@ -28,7 +28,13 @@ func (h *hub) end(ctx context.Context, id job.ID) {
 	if len(to) > 0 && (row.Begun() || row.State != job.Cancelled) {
 		h.tellEnd(to, row, r, host)
 	}
-	h.send(to, remainingFrame(h.rows.remaining(), ""))
+	if r.client == "" && row.Begun() && row.State == job.Cancelled { // as ComfyUI does with prompts that no client has sent
+		h.send(h.all(), textFrame("execution_interrupted", interruptedData(row)))
+	}
+	remaining := h.rows.remaining()
+	for _, s := range to {
+		s.pushStatus(remaining, "")
+	}
 	if row.Begun() || row.State != job.Cancelled {
 		h.send(to, nodeFrame(id, ""))
 	}
@@ -38,9 +44,7 @@ func (h *hub) end(ctx context.Context, id job.ID) {
 
 // tellEnd sends what is left to say before the end, and the end itself.
 func (h *hub) tellEnd(to []*socket, row *Row, r *run, host *hostRecord) {
-	if !r.begun {
-		h.send(to, startFrame(row.Job, row.Started))
-	}
+	h.begin(r, row)
 	switch row.State {
 	case job.Completed:
 		outputs := map[string]json.RawMessage{}
@@ -91,7 +95,11 @@ func (h *hub) announce() {
 		return
 	}
 	h.said, h.saidAt = h.rows.remaining(), time.Now()
-	h.send(h.all(), remainingFrame(h.said, ""))
+	for _, s := range h.all() {
+		if !s.knows(h.said) { // the end of a prompt has told it
+			s.pushStatus(h.said, "")
+		}
+	}
 }
 
 // forget takes note of a job that has ended, and forgets one that ended long before.

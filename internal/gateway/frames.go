@@ -44,6 +44,9 @@ func remainingFrame(remaining int, sid string) frame {
 
 // startFrame is execution_start.
 func startFrame(id job.ID, at time.Time) frame {
+	if at.IsZero() { // its event comes later
+		at = time.Now()
+	}
 	return textFrame("execution_start", promptTime{id, at.UnixMilli()})
 }
 

@@ -76,13 +76,6 @@ func (g *Gateway) getRoot(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// getExtensions answers the scripts that a page loads. Those of hosts are not served: the page would run them beside the keys of the
-// tenant, and they may not fit the nodes of another host.
-func (g *Gateway) getExtensions(w http.ResponseWriter, _ *http.Request, _ *tenant) error {
-	answerJSON(w, http.StatusOK, []string{})
-	return nil
-}
-
 // getFiles answers the names of a tenant's files in one of ComfyUI's folders, the newest first.
 func (g *Gateway) getFiles(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	folder := r.PathValue("folder")

@@ -31,6 +31,8 @@ type Config struct {
 	ListenAs map[string]job.Tenant // further addresses, host:port: the tenant of every request that comes there without a key
 	Frontend string                // folder with the static files of ComfyUI's page; empty: there is no page
 
+	Extensions Extensions // of which node packs the scripts are served, which run in the page; zero: of all
+
 	Logger     *slog.Logger          // default: discard
 	Registerer prometheus.Registerer // default: no metrics
 }
@@ -53,6 +55,7 @@ type Gateway struct {
 	hidden   *hidden
 	asked    *asked
 	catalogs *catalogs
+	tunnel   *tunnel
 	bodies   *bodies
 	uploads  *uploads
 	decoding chan struct{} // has a value for each picture that is being decoded
@@ -91,6 +94,7 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 		hidden: newHidden(), asked: newAsked(), bodies: newBodies(), uploads: newUploads(), decoding: make(chan struct{}, mostDecoded),
 	}
 	g.catalogs = newCatalogs(q, g.asked.forget)
+	g.tunnel = newTunnel(q.HostPage, &g.catalogs.merging)
 	g.leaving = make(chan struct{})
 	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })
 	fallback := DefaultTenant

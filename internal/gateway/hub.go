@@ -229,7 +229,7 @@ func (h *hub) handle(ctx context.Context, in incoming) {
 
 // welcome sends a new socket the status, and what runs for its client.
 func (h *hub) welcome(s *socket) {
-	s.push(remainingFrame(h.rows.remaining(), s.sid))
+	s.pushStatus(h.rows.remaining(), s.sid)
 	for id, r := range h.runs {
 		if r.client == s.sid && r.begun {
 			h.resume(s, id, r)
@@ -274,7 +274,7 @@ func (h *hub) changed(ctx context.Context, row *Row) {
 	case row.State == job.Started:
 		r := h.runOf(row)
 		if r.attempt != row.Attempt {
-			r.attempt, r.prompt, r.node, r.state = row.Attempt, row.Last.PromptID, "", nil
+			r.attemptOf(row.Attempt, row.Last.PromptID)
 		}
 	default:
 		h.announce()
@@ -289,6 +289,20 @@ func (h *hub) runOf(row *Row) *run {
 		h.runs[row.Job] = r
 	}
 	return r
+}
+
+// attemptOf begins another attempt: what nodes have left in an earlier one does not count.
+func (r *run) attemptOf(attempt int, prompt string) {
+	r.attempt, r.prompt, r.node, r.state = attempt, prompt, "", nil
+	clear(r.executed)
+}
+
+// begin sends that a job has begun, once. The host's own message is missing when this gateway has come later.
+func (h *hub) begin(r *run, row *Row) {
+	if !r.begun {
+		r.begun = true
+		h.send(h.receivers(r), startFrame(row.Job, row.Started))
+	}
 }
 
 // receivers are the sockets that receive all frames of a job: those of its client.
@@ -312,9 +326,10 @@ func (h *hub) relay(f *queue.Frame) {
 	}
 	r := h.runOf(&row)
 	if f.Attempt > r.attempt { // its event comes later
-		r.attempt, r.prompt, r.node, r.state = f.Attempt, "", "", nil
+		r.attemptOf(f.Attempt, "")
 	}
 	if f.Binary {
+		h.begin(r, &row)
 		to := h.receivers(r)
 		if r.client == "" && isPicture(f.Data) {
 			to = h.all()
@@ -333,7 +348,7 @@ func (h *hub) relay(f *queue.Frame) {
 	if r.prompt == "" && len(text.Data.ID) == promptIDLength {
 		r.prompt = text.Data.ID
 	}
-	h.relayText(f, r, &text)
+	h.relayText(f, r, &text, &row)
 }
 
 // keep keeps a frame until the row of its job comes in, usually a moment later. When they would be too many, all that are kept are
@@ -351,23 +366,27 @@ func (h *hub) keep(f *queue.Frame) {
 	h.kept += len(f.Data)
 }
 
-func (h *hub) relayText(f *queue.Frame, r *run, text *hostText) {
+func (h *hub) relayText(f *queue.Frame, r *run, text *hostText, row *Row) {
 	shown := shownText(f.Data, text, f.Job)
 	to := h.receivers(r)
 	switch text.Type {
 	case "execution_start":
-		if r.begun { // of an earlier attempt
-			return
+		if !r.begun { // else it is of a later attempt
+			r.begun = true
+			h.send(to, shown)
 		}
-		r.begun = true
+		return
+	case "execution_success", "execution_error", "execution_interrupted": // the events say how a job ends
+		return
+	}
+	h.begin(r, row)
+	switch text.Type {
 	case "executing":
 		r.node, shown.names = text.node(), f.Job
 	case "progress_state":
 		r.state = &shown
 	case "executed":
 		r.executed[text.node()] = true
-	case "execution_success", "execution_error", "execution_interrupted": // the events say how a job ends
-		return
 	}
 	if r.client == "" && (text.Type == "progress" || text.Type == "progress_state") {
 		to = h.all()

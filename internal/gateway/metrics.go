@@ -61,11 +61,11 @@ func routeOf(pattern string) string {
 		return "jobs"
 	case "v2":
 		first, _, _ = strings.Cut(rest, "/")
-	case "embeddings", "experiment":
+	case "embeddings", "experiment", "view_metadata", "etn":
 		return "models"
 	case "features", "system_stats", "users", "user":
 		return "info"
-	case "i18n", "workflow_templates", "global_subgraphs", "node_replacements":
+	case "i18n", "workflow_templates", "global_subgraphs", "node_replacements", "docs":
 		return "extensions"
 	case "":
 		return "page"

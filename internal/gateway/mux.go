@@ -92,7 +92,16 @@ func (g *Gateway) comfyRoutes() map[string]route {
 		"GET /features": g.getFeatures, "GET /system_stats": g.getSystemStats, "GET /users": g.getUsers,
 		"GET /internal/logs": g.getLogs, "GET /internal/logs/raw": g.getRawLogs, "PATCH /internal/logs/subscribe": g.subscribeLogs,
 		"GET /internal/folder_paths": g.getNothing, "GET /internal/files/{folder}": g.getFiles,
-		"GET /extensions": g.getExtensions, "GET /i18n": g.getNothing, "GET /workflow_templates": g.getNothing,
-		"GET /global_subgraphs": g.getNothing, "GET /node_replacements": g.getNothing,
+
+		"GET /extensions": g.getExtensions, "GET /extensions/{pack}/{file...}": g.getExtension,
+		"GET /i18n": g.getUnited("i18n", uniteObjects(deepest)), "GET /node_replacements": g.getUnited("node_replacements", uniteObjects(1)),
+		"GET /workflow_templates": g.getUnited(templatesRoute, uniteTemplates), "GET /workflow_templates/{pack}/{file...}": g.getTemplate,
+		"GET /global_subgraphs": g.getUnited(subgraphsRoute, uniteSubgraphs), "GET /global_subgraphs/{id}": g.getSubgraph,
+		"GET /view_metadata/{folder}": g.getMetadata, "GET /experiment/models/preview/{folder}/{index}/{file...}": g.getPreview, "GET /docs/{file...}": g.getDoc,
+
+		"GET /api/etn/languages": g.getLanguages, "GET /api/etn/translate/{language}/{text}": g.getTranslation,
+		"GET /api/etn/model_info": g.getModelInfo, "GET /api/etn/model_info/{folder}": g.getModelInfo,
+		"GET /api/etn/image/{id}": g.refuseETN, "PUT /api/etn/image/{id}": g.refuseETN, "PUT /api/etn/upload/{folder}/{file}": g.refuseETN,
+		"POST /api/etn/workflow/{action}": g.workflowExchange,
 	}
 }

@@ -41,6 +41,7 @@ type socket struct {
 	metadata bool   // it takes previews with metadata
 	page     bool   // it is ComfyUI's own page
 	named    job.ID // the prompt of the last executing
+	told     int    // the last status: how many prompts have not ended
 }
 
 var upgrader = websocket.Upgrader{
@@ -106,6 +107,21 @@ func (s *socket) push(f frame) {
 		s.metrics.relayed.Inc()
 	}
 	s.poke()
+}
+
+// pushStatus queues how many prompts have not ended; sid is only in the first of a socket.
+func (s *socket) pushStatus(remaining int, sid string) {
+	s.push(remainingFrame(remaining, sid))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.told = remaining
+}
+
+// knows reports whether the client was told last that so many prompts have not ended. ComfyUI's page reads all its lists after each time.
+func (s *socket) knows(remaining int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told == remaining
 }
 
 // name queues an executing before a binary message when the last one was of another prompt: a client without metadata takes a picture for one of
@@ -227,7 +243,7 @@ func (s *socket) isPage() bool {
 // features are what a gateway has of what clients ask for: nothing that would have a page show an empty panel.
 func features() map[string]any {
 	return map[string]any{
-		"supports_preview_metadata": true, "max_upload_size": int64(largestUpload), "assets": false, "node_replacements": false,
+		"supports_preview_metadata": true, "max_upload_size": int64(largestUpload), "assets": false, "node_replacements": true,
 		"supports_progress_text_metadata": false,
 	}
 }

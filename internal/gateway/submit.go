@@ -58,8 +58,8 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 // take publishes a prompt, unless it is refused or there is an earlier one with its id, and gives its number. An id runs once; ComfyUI
 // would run it again.
 func (g *Gateway) take(ctx context.Context, of *tenant, p *prompt, earlier func() (*Row, error)) (number any, err error) {
-	spec, large, refused := g.checked(ctx, of, p)
-	if refused != nil || large || p.withKeys() { // a file or keys stored for this prompt would replace those of an earlier one
+	spec, body, refused := g.checked(ctx, of, p)
+	if refused != nil || g.large(body) || p.withKeys() { // a file or keys stored for this prompt would replace those of an earlier one
 		switch row, err := earlier(); {
 		case err != nil:
 			return nil, err
@@ -73,7 +73,7 @@ func (g *Gateway) take(ctx context.Context, of *tenant, p *prompt, earlier func(
 	var notSearched error
 	var searching sync.WaitGroup
 	searching.Go(func() { before, notSearched = earlier() })
-	row, err := g.submit(ctx, of, p, spec, large)
+	row, err := g.submit(ctx, of, p, spec, body)
 	searching.Wait()
 	switch {
 	case before != nil && before.Sequence != row.Sequence: // dispatchers drop the second publish of an id
@@ -88,30 +88,32 @@ func (g *Gateway) take(ctx context.Context, of *tenant, p *prompt, earlier func(
 	return row.number(), nil
 }
 
-// checked is a prompt as a job, with the files that it names, when a host could run it; large says that it does not fit in a message of NATS.
-func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (spec job.Spec, large bool, err error) {
+// checked is a prompt as a job, with the files that it names, and the body of the job, when a host could run it.
+func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (spec job.Spec, body []byte, err error) {
 	graph, err := workflow.Adopt(p.graph)
 	if err != nil {
-		return spec, false, refusedGraph(err)
+		return spec, nil, refusedGraph(err)
 	}
 	p.submission.Created = g.q.Now().UnixMilli()
 	spec = p.spec
 	spec.ID, spec.IncludeOutputs, spec.ExtraData, spec.Live, spec.APIKeys = p.id, p.targets, p.extra, job.LiveFrames, p.withKeys()
 	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
-		return spec, false, err
-	}
-	if err := g.checkRunnable(ctx, of.name, graph, &spec); err != nil {
-		return spec, false, err
+		return spec, nil, err
 	}
 	if spec.Metadata, err = metadataOf(&p.submission); err != nil {
-		return spec, false, err
+		return spec, nil, err
 	}
-	body, err := spec.Encode()
-	return spec, g.q.TooLarge(len(body)) != "", err
+	if body, err = spec.Encode(); err != nil {
+		return spec, nil, err
+	}
+	return spec, body, g.checkRunnable(ctx, of.name, graph, &spec, body)
 }
 
+// large reports whether a job does not fit in a message of NATS.
+func (g *Gateway) large(body []byte) bool { return g.q.TooLarge(len(body)) != "" }
+
 // submit publishes a prompt as a job of the tenant. One that is large is stored as a file before, which the message names.
-func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt, spec job.Spec, large bool) (Row, error) {
+func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt, spec job.Spec, body []byte) (Row, error) {
 	lane := job.Lane{Tenant: of.name, Priority: job.Usual}
 	if p.submission.Front {
 		lane.Priority++
@@ -123,13 +125,16 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt, spec job.Sp
 			return Row{}, err
 		}
 	}
-	if large {
-		var err error
-		if spec, err = client.ByReference(ctx, spec); err != nil {
+	if g.large(body) {
+		named, err := client.ByReference(ctx, spec)
+		if err == nil {
+			body, err = named.Encode()
+		}
+		if err != nil {
 			return Row{}, err
 		}
 	}
-	receipt, err := g.q.Submit(ctx, lane, spec)
+	receipt, err := g.q.SubmitEncoded(ctx, lane, p.id, body)
 	if err != nil {
 		return Row{}, refusedPublish(err)
 	}
@@ -173,8 +178,8 @@ func refusedPublish(err error) error {
 }
 
 // checkRunnable refuses a prompt that no host of the tenant could run whenever it comes.
-func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec) error {
-	lacking, err := g.lacking(ctx, name, spec)
+func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec, body []byte) error {
+	lacking, err := g.lacking(ctx, name, spec, body)
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return malformed(refused.Message)
 	}

@@ -24,8 +24,8 @@ type nodeError struct {
 const whyTimeout = 3 * time.Second
 
 // runnable refuses a workflow that no host of the tenant could run whenever it comes.
-func (g *Gateway) runnable(ctx context.Context, of *tenant, spec *job.Spec, graph *workflow.Graph) error {
-	lacking, err := g.lacking(ctx, of.name, spec)
+func (g *Gateway) runnable(ctx context.Context, of *tenant, s *submission, graph *workflow.Graph) error {
+	lacking, err := g.lacking(ctx, of.name, &s.spec, s.encoded)
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return unprocessable("invalid_workflow", "%s", refused.Message)
 	}
@@ -40,17 +40,11 @@ func (g *Gateway) runnable(ctx context.Context, of *tenant, spec *job.Spec, grap
 	return e
 }
 
-// lacking asks the fleet whether any host could ever run a job, and gives what every host is known to lack. It is nil when there is no
-// host yet, one is away, or no dispatcher answers: then the job is taken and waits. The error is a jetstream.BadRequest when the fleet
-// would refuse the job, or says that it cannot be encoded. When the fleet has just said of the same workflow that a host may run it, it is
+// lacking asks the fleet whether any host could ever run a job, of which body is the encoded form, and gives what every host is known to
+// lack. It is nil when there is no host yet, one is away, or no dispatcher answers: then the job is taken and waits. The error is a
+// jetstream.BadRequest when the fleet would refuse the job. When the fleet has just said of the same workflow that a host may run it, it is
 // not asked again, unless the job names hosts.
-func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec) ([]string, error) {
-	question := *spec
-	question.ExtraData = nil
-	body, err := question.Encode()
-	if err != nil {
-		return nil, err
-	}
+func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec, body []byte) ([]string, error) {
 	now := g.q.Now()
 	parsed, err := job.Parse(job.Message{Tenant: string(name), Priority: job.Usual, Received: now, Body: body})
 	if err != nil {
@@ -62,9 +56,15 @@ func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec) 
 	if runnable && kept {
 		return nil, nil
 	}
+	question := *spec
+	question.ExtraData, question.Metadata = nil, nil // which may be large, and change nothing
+	asking, err := question.Encode()
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
-	answer, err := g.q.Client(name).Why(ctx, jetstream.WhyRequest{Workflow: body})
+	answer, err := g.q.Client(name).Why(ctx, jetstream.WhyRequest{Workflow: asking})
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return nil, refused
 	}

@@ -32,8 +32,9 @@ type v2Submit struct {
 
 // submission is a submit that has been checked.
 type submission struct {
-	spec job.Spec
-	body []byte // what is stored of it
+	spec    job.Spec
+	encoded []byte // the job's body
+	body    []byte // what is stored of what was submitted
 
 	partnerKey string // never stored on a disk
 }
@@ -100,20 +101,23 @@ func (g *Gateway) submission(ctx context.Context, of *tenant, body []byte, now t
 	if err != nil {
 		return nil, invalidWorkflow(err)
 	}
-	spec := job.Spec{ID: job.ID(uuid.NewString()), Workflow: graph, Inputs: inputs, Record: true}
-	if err := g.runnable(ctx, of, &spec, parsed); err != nil {
-		return nil, err
-	}
-	if spec.Metadata, err = metadataOf(&Submission{Created: now.UnixMilli(), Labels: labels}); err != nil {
+	s := &submission{partnerKey: key, spec: job.Spec{ID: job.ID(uuid.NewString()), Workflow: graph, Inputs: inputs, Record: true, APIKeys: key != ""}}
+	if s.spec.Metadata, err = metadataOf(&Submission{Created: now.UnixMilli(), Labels: labels}); err != nil {
 		return nil, fmt.Errorf("write the labels: %w", err)
 	}
-	stored, err := json.Marshal(struct {
+	if s.encoded, err = s.spec.Encode(); err != nil {
+		return nil, invalidWorkflow(err)
+	}
+	if err := g.runnable(ctx, of, s, parsed); err != nil {
+		return nil, err
+	}
+	s.body, err = json.Marshal(struct {
 		Prompt json.RawMessage `json:"prompt"`
 	}{graph})
 	if err != nil {
 		return nil, fmt.Errorf("write what was submitted: %w", err)
 	}
-	return &submission{spec: spec, body: stored, partnerKey: key}, nil
+	return s, nil
 }
 
 // readSubmit reads the body of a submit and checks all that needs nothing else. key is for nodes that call paid services.
@@ -190,33 +194,29 @@ func (g *Gateway) publish(ctx context.Context, of *tenant, s *submission) error 
 }
 
 // publishJob gives the job's keys to the fleet, and publishes the job. One that is larger than a message of NATS is stored as a file
-// before, which is removed when the job is not stored.
+// before, which the message names and which is removed when the job is not stored.
 func (g *Gateway) publishJob(ctx context.Context, of *tenant, s *submission) error {
-	spec := s.spec
+	client, body, file := g.q.Client(of.name), s.encoded, ""
 	if s.partnerKey != "" {
-		spec.APIKeys = true
-		if _, err := g.q.Client(of.name).KeepAPIKeys(ctx, jetstream.APIKeys{Job: spec.ID, APIKey: s.partnerKey}); err != nil {
-			return nothingMade(fmt.Errorf("keep the key of job %s: %w", spec.ID, err))
+		if _, err := client.KeepAPIKeys(ctx, jetstream.APIKeys{Job: s.spec.ID, APIKey: s.partnerKey}); err != nil {
+			return nothingMade(fmt.Errorf("keep the key of job %s: %w", s.spec.ID, err))
 		}
 	}
-	spec, err := g.small(ctx, of.name, spec)
-	if err != nil {
-		return nothingMade(fmt.Errorf("store the workflow of job %s: %w", spec.ID, err))
+	if g.large(body) {
+		named, err := client.ByReference(ctx, s.spec)
+		if err == nil {
+			file = named.WorkflowFile
+			body, err = named.Encode()
+		}
+		if err != nil {
+			return nothingMade(fmt.Errorf("store the workflow of job %s: %w", s.spec.ID, err))
+		}
 	}
-	_, err = g.q.Submit(ctx, job.Lane{Tenant: of.name, Priority: job.Usual}, spec)
-	if queue.NotStored(err) && spec.WorkflowFile != "" {
-		g.q.RemoveInput(ctx, spec.WorkflowFile)
+	_, err := g.q.SubmitEncoded(ctx, job.Lane{Tenant: of.name, Priority: job.Usual}, s.spec.ID, body)
+	if queue.NotStored(err) && file != "" {
+		g.q.RemoveInput(ctx, file)
 	}
 	return err
-}
-
-// small is a job as it is published. One that is larger than a message of NATS is stored as a file, which the message names.
-func (g *Gateway) small(ctx context.Context, name job.Tenant, spec job.Spec) (job.Spec, error) {
-	body, err := spec.Encode()
-	if err != nil || g.q.TooLarge(len(body)) == "" {
-		return spec, err
-	}
-	return g.q.Client(name).ByReference(ctx, spec)
 }
 
 // submitRefusal is the answer to an error of a publish after which there is no job; nil when there may be one.

@@ -17,6 +17,7 @@ type Config struct {
 	FilesAge    time.Duration // outputs and inputs; default 24 h
 	MaxJob      int           // bytes of a job; default 1 MiB, and never more than NATS takes in one message
 	UserFiles   int           // files of a tenant in COMFY_USERDATA; default 10 000
+	UserBytes   int64         // of a tenant's files there, compressed; default a quarter of the bucket, or 64 MiB when it has no maximum
 	PresenceTTL time.Duration // of hosts and dispatchers; default 15 s
 	Domain      string        // JetStream domain, behind a leaf node
 	APIPrefix   string        // JetStream API prefix, for an imported account
@@ -47,6 +48,7 @@ const (
 
 	defaultMaxJob    = 1 << 20
 	defaultUserFiles = 10_000
+	defaultUserBytes = 64 << 20
 
 	// catalogAge is how long a file of a catalogue, and the entry that names it, are kept. Agents store both again after a seventh
 	// of this time.

@@ -43,6 +43,18 @@ func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (jetst
 	return q.Client(lane.Tenant).Submit(ctx, lane.Priority, spec)
 }
 
+// SubmitEncoded is Submit of a job whose body is encoded already.
+func (q *Queue) SubmitEncoded(ctx context.Context, lane job.Lane, id job.ID, body []byte) (jetstream.Receipt, error) {
+	msg := nats.NewMsg(names.LaneSubject(lane))
+	msg.Header.Set(names.JobIDHeader, string(id))
+	msg.Data = body
+	sequence, err := jetstream.Publish(ctx, q.nc, msg)
+	if err != nil {
+		return jetstream.Receipt{}, err
+	}
+	return jetstream.Receipt{Tenant: lane.Tenant, Job: id, Sequence: sequence}, nil
+}
+
 // TooLarge reports whether an event could not be appended since it is larger than a NATS message may be (max_payload, 1 MiB by
 // default). Trying again does not help.
 func TooLarge(err error) bool {

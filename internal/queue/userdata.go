@@ -120,47 +120,51 @@ func (q *Queue) RemoveUserFile(ctx context.Context, tenant job.Tenant, path stri
 	return wrap(q.userData.Delete(ctx, userFileKey(tenant, path)), "remove %s of tenant %s", path, tenant)
 }
 
-// roomForUserFile refuses a file when half of the bucket, which all tenants share, is used and this one would have more than an eighth.
+// roomForUserFile refuses a file when the tenant has as many files or bytes as it may, and also when half of the bucket, which all tenants
+// share, is used and this one would have more than an eighth. A file that becomes smaller is never refused for its bytes. Two writers
+// at the same time may both be let in.
 func (q *Queue) roomForUserFile(ctx context.Context, tenant job.Tenant, key string, size int) error {
 	info, err := q.streamState(ctx, names.BucketStream(names.UserDataBucket))
 	if err != nil {
 		return err
 	}
-	if err := q.roomForAnother(ctx, tenant, key, info); err != nil {
-		return err
-	}
-	most := info.Config.MaxBytes
-	if most <= 0 || int64(info.State.Bytes) < most/2 {
+	room := info.Config.MaxBytes
+	mostFiles, mostBytes := cmp.Or(q.cfg.UserFiles, defaultUserFiles), q.mostUserBytes(room)
+	crowded := room > 0 && int64(info.State.Bytes) >= room/2
+	if info.State.Msgs < uint64(mostFiles) && int64(info.State.Bytes)+int64(size) <= mostBytes && !crowded { // all tenants together have fewer
 		return nil
 	}
-	own, before := int64(size), 0
+	own, before, files := int64(size), -1, 0
 	err = q.eachUserFile(ctx, tenant, func(entry natsjs.KeyValueEntry) {
+		files++
 		if entry.Key() == key {
 			before = len(entry.Value())
 		} else {
 			own += int64(len(entry.Value()))
 		}
 	})
-	if err == nil && own > most/8 && size > before {
-		err = &jetstream.TooBig{Message: fmt.Sprintf("with this file the tenant's files would have %d bytes, compressed, and at most %d are kept while room is short: remove some", own, most/8)}
+	switch {
+	case err != nil:
+		return err
+	case before < 0 && files >= mostFiles:
+		return fmt.Errorf("the tenant has %d files of user data, and may have %d: remove some: %w", files, mostFiles, jetstream.ErrNoSpace)
+	case own > mostBytes && size > before:
+		return fmt.Errorf("with this file the tenant's user data would have %d bytes, compressed, and may have %d: remove some files: %w", own, mostBytes, jetstream.ErrNoSpace)
+	case crowded && own > room/8 && size > before:
+		return &jetstream.TooBig{Message: fmt.Sprintf("with this file the tenant's files would have %d bytes, compressed, and at most %d are kept while room is short: remove some", own, room/8)}
 	}
-	return err
+	return nil
 }
 
-// roomForAnother refuses a file when the tenant has as many as it may, and this one is not among them.
-func (q *Queue) roomForAnother(ctx context.Context, tenant job.Tenant, key string, bucket *natsjs.StreamInfo) error {
-	most := cmp.Or(q.cfg.UserFiles, defaultUserFiles)
-	if bucket.State.Msgs < uint64(most) { // all tenants together have fewer
-		return nil
+// mostUserBytes is how many bytes a tenant's files may have together, compressed: a quarter of the bucket, unless it is configured.
+func (q *Queue) mostUserBytes(bucket int64) int64 {
+	switch {
+	case q.cfg.UserBytes > 0:
+		return q.cfg.UserBytes
+	case bucket > 0:
+		return bucket / 4
 	}
-	own, known := 0, false
-	err := q.eachUserFile(ctx, tenant, func(entry natsjs.KeyValueEntry) {
-		own, known = own+1, known || entry.Key() == key
-	}, natsjs.MetaOnly())
-	if err == nil && !known && own >= most {
-		err = fmt.Errorf("the tenant has %d files of user data, and may have %d: remove some: %w", own, most, jetstream.ErrNoSpace)
-	}
-	return err
+	return defaultUserBytes
 }
 
 // UserFiles lists all files of a tenant by path, without their data: a file may unpack to a thousand times what is stored.

@@ -33,11 +33,8 @@ func TestAListOfUserFilesHasTheirSizesAndNotTheirData(t *testing.T) {
 // All tenants share the bucket.
 func TestATenantLeavesRoomForTheUserFilesOfOthers(t *testing.T) {
 	t.Parallel()
-	q := open(t, connect(t, startNATS(t)), queue.Config{MaxDisk: 2 << 30}) // of which the bucket has some 4 MiB
-	random := make([]byte, 300<<10)
-	for i := range random {
-		random[i] = byte(rand.Uint32())
-	}
+	q := open(t, connect(t, startNATS(t)), queue.Config{MaxDisk: 2 << 30, UserBytes: 1 << 30}) // of which the bucket has some 4 MiB
+	random := randomBytes(300 << 10)
 	var big *jetstream.TooBig
 	var err error
 	for i := 0; err == nil && i < 100; i++ {
@@ -50,6 +47,44 @@ func TestATenantLeavesRoomForTheUserFilesOfOthers(t *testing.T) {
 	must(0, q.PutUserFile(t.Context(), "acme", "0", nil, true))
 	if err := q.RemoveUserFile(t.Context(), "acme", "1"); err != nil {
 		t.Error(err)
+	}
+}
+
+// randomBytes cannot be compressed.
+func randomBytes(n int) []byte {
+	random := make([]byte, n)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	return random
+}
+
+func TestATenantsUserFilesHaveAsManyBytesAsTheyMay(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]queue.Config{
+		"Configured": {UserBytes: 1 << 20}, "AQuarterOfTheBucket": {MaxDisk: 2 << 30}, // of which the bucket has some 4 MiB
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := open(t, connect(t, startNATS(t)), cfg)
+			random, large := randomBytes(300<<10), 0
+			for ; large < 10; large++ {
+				err := q.PutUserFile(t.Context(), "acme", strconv.Itoa(large), random, true)
+				if errors.Is(err, jetstream.ErrNoSpace) {
+					break
+				}
+				must(0, err)
+			}
+			if large != 3 {
+				t.Errorf("%d files of 300 KiB are kept", large)
+			}
+			if err := q.ChangeUserFile(t.Context(), "acme", "settings", func([]byte) []byte { return random }); !errors.Is(err, jetstream.ErrNoSpace) {
+				t.Errorf("a change: %v", err)
+			}
+			must(0, q.PutUserFile(t.Context(), "acme", "0", random[:100<<10], true)) // it becomes smaller
+			must(0, q.PutUserFile(t.Context(), "acme", "small", []byte("{}"), true))
+			must(0, q.PutUserFile(t.Context(), "bolt", "0", random, true))
+		})
 	}
 }
 

@@ -79,6 +79,10 @@ func newFleet() (*fleet, error) {
 		{Name: "d", Previews: true, Models: map[string][]string{"checkpoints": {checkpoint}}},
 	}
 	for _, cfg := range hosts {
+		cfg.Packs = packsOf(cfg.Name)
+		if cfg.Name == "b" {
+			cfg.Nodes = []string{"ETN_LoadImageBase64"}
+		}
 		if err := f.host(cfg); err != nil {
 			return nil, err
 		}
@@ -182,14 +186,20 @@ func tenantOf(t *testing.T) job.Tenant {
 // open starts a gateway for the tenants; the first is the one of the face.
 func open(t *testing.T, tenants ...job.Tenant) *face {
 	t.Helper()
+	return openWith(t, gateway.Config{}, tenants...)
+}
+
+// openWith is open with other settings.
+func openWith(t *testing.T, cfg gateway.Config, tenants ...job.Tenant) *face {
+	t.Helper()
 	if len(tenants) == 0 {
 		tenants = []job.Tenant{tenantOf(t)}
 	}
-	keys := map[string]job.Tenant{}
+	cfg.Listen, cfg.Keys, cfg.Logger = "127.0.0.1:0", map[string]job.Tenant{}, logger()
 	for _, tenant := range tenants {
-		keys[keyOf(tenant)] = tenant
+		cfg.Keys[keyOf(tenant)] = tenant
 	}
-	g, err := gateway.New(shared.q, gateway.Config{Listen: "127.0.0.1:0", Keys: keys, Logger: logger()})
+	g, err := gateway.New(shared.q, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,151 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// Node packs bring scripts for ComfyUI's page, and ComfyUI and packs bring subgraphs. A page reads all of them when it starts. So each
+// pack's scripts, and all subgraphs, are one file of the catalogue: whoever reads it has files that fit together, and its digest says which
+// hosts have the same version.
+const (
+	subgraphsRoute  = "global_subgraphs"
+	extensionsRoute = "extensions"
+	pageItself      = "core" // stands for a pack in /extensions, and is a part of ComfyUI's page
+
+	largestArchive = 16 << 20 // bytes of the files in one
+	mostArchived   = 2000     // files in one
+	mostPacks      = 300
+	allArchives    = 64 << 20 // bytes of all files of a host
+	archivesEvery  = time.Hour
+)
+
+// archives are those of a host that were stored last. Only the goroutine that reads the catalogue uses them.
+type archives struct {
+	process string            // ComfyUI's; packs are loaded when it starts
+	listed  string            // digest of what they were read from
+	read    time.Time         // zero: not all could be read
+	stored  map[string]stored // by route
+}
+
+// stored is a file of the catalogue.
+type stored struct {
+	digest string
+	size   int
+}
+
+// archive reads and stores the archives. Those of before stand, unless ComfyUI lists others, was started again, or an hour has passed; again
+// has them read in any case. One that ComfyUI does not answer or that is too large is left out.
+func (h *host) archive(ctx context.Context, answers map[string][]byte, again bool) (map[string]stored, error) {
+	a := &h.archives
+	process, listed := h.processNow(), queue.CatalogDigest(answers[extensionsRoute])+queue.CatalogDigest(answers[subgraphsRoute])
+	if !again && !a.read.IsZero() && a.process == process && a.listed == listed && time.Since(a.read) < archivesEvery {
+		return a.stored, nil
+	}
+	*a = archives{process: process, listed: listed, read: time.Now(), stored: map[string]stored{}}
+	room := allArchives
+	wanted := scripts(answers[extensionsRoute])
+	wanted[subgraphsRoute] = subgraphs(answers[subgraphsRoute])
+	for _, route := range slices.Sorted(maps.Keys(wanted)) {
+		files, size, err := h.filesBelow(ctx, route, wanted[route], min(room, largestArchive))
+		if err != nil {
+			h.log.Debug("left out of the catalogue", "route", route, "error", err)
+			a.read = time.Time{} // the next reading tries again
+			continue
+		}
+		if len(files) == 0 {
+			continue
+		}
+		room -= size
+		packed, err := queue.PackArchive(files)
+		if err != nil {
+			return nil, err
+		}
+		digest, err := h.q.StoreCatalogBlob(ctx, packed)
+		if err != nil {
+			a.read = time.Time{}
+			return nil, err
+		}
+		a.stored[queue.ArchiveRoute(route)] = stored{digest, len(packed)}
+	}
+	return a.stored, nil
+}
+
+// filesBelow reads files below a route. One that ComfyUI lists and does not have is left out.
+func (h *host) filesBelow(ctx context.Context, route string, listed []string, most int) (files map[string][]byte, size int, err error) {
+	files = map[string][]byte{}
+	for _, name := range listed {
+		body, there, err := h.file(ctx, route+"/"+name, most-size)
+		if err != nil {
+			return nil, 0, err
+		}
+		if there {
+			files[name] = body
+			size += len(body)
+		}
+	}
+	return files, size, nil
+}
+
+func (h *host) file(ctx context.Context, route string, most int) (body []byte, there bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
+	defer cancel()
+	page, err := h.comfy.Page(ctx, route, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	defer page.Body.Close()
+	switch {
+	case page.Status == http.StatusNotFound:
+		return nil, false, nil
+	case page.Status != http.StatusOK:
+		return nil, false, fmt.Errorf("/%s answers HTTP status %d", route, page.Status)
+	}
+	body, err = io.ReadAll(io.LimitReader(page.Body, int64(most)+1))
+	if err != nil {
+		return nil, false, fmt.Errorf("read /%s: %w", route, err)
+	}
+	if len(body) > most {
+		return nil, false, fmt.Errorf("the answer of /%s is larger than the %d bytes that are left", route, most)
+	}
+	return body, true, nil
+}
+
+// scripts are the files that /extensions lists, by the route of their pack.
+func scripts(listed []byte) map[string][]string {
+	var paths []string
+	_ = json.Unmarshal(listed, &paths) // what was read is JSON; one of another form has no scripts
+	packs := map[string][]string{}
+	for _, path := range paths {
+		rest, _ := strings.CutPrefix(path, "/"+extensionsRoute+"/")
+		quoted, file, _ := strings.Cut(rest, "/")
+		pack, err := url.PathUnescape(quoted)
+		route := extensionsRoute + "/" + pack
+		if err != nil || pack == "" || pack == pageItself || strings.Contains(pack, "/") || file == "" || !passes(route+"/"+file) {
+			continue
+		}
+		if _, known := packs[route]; (known || len(packs) < mostPacks) && len(packs[route]) < mostArchived {
+			packs[route] = append(packs[route], file)
+		}
+	}
+	return packs
+}
+
+// subgraphs are the ids that /global_subgraphs lists.
+func subgraphs(listed []byte) []string {
+	var entries map[string]json.RawMessage
+	_ = json.Unmarshal(listed, &entries) // as in scripts
+	ids := slices.Sorted(maps.Keys(entries))
+	ids = slices.DeleteFunc(ids, func(id string) bool { return strings.Contains(id, "/") || !passes(subgraphsRoute+"/"+id) })
+	return ids[:min(len(ids), mostArchived)]
+}

@@ -1,0 +1,196 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"mime"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// archives are the archives that a tenant's hosts have, by route and a slash. Of each there are several versions when hosts differ: the
+// first is the one that counts. They are looked up once after each change.
+func (c *catalogs) archives(tenant job.Tenant) map[string][]answering {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known := c.below[tenant]; known != nil {
+		return known
+	}
+	groups := map[string]map[string]answering{}
+	for name, host := range c.hosts.values {
+		if !c.granted(name, tenant) {
+			continue
+		}
+		for route, digest := range host.Blobs {
+			if !strings.HasSuffix(route, "/") {
+				continue
+			}
+			if groups[route] == nil {
+				groups[route] = map[string]answering{}
+			}
+			groups[route][digest] = groups[route][digest].add(digest, host.Time)
+		}
+	}
+	found := make(map[string][]answering, len(groups))
+	for route, versions := range groups {
+		for _, a := range versions {
+			found[route] = append(found[route], a)
+		}
+		slices.SortFunc(found[route], byHosts)
+	}
+	c.below[tenant] = found
+	return found
+}
+
+// open gives the files of an archive.
+func (c *catalogs) open(ctx context.Context, digest string) (map[string][]byte, error) {
+	return c.opened.get(ctx, digest, func(ctx context.Context) (shelved[map[string][]byte], error) {
+		packed, err := c.q.CatalogBlob(ctx, digest)
+		if err != nil {
+			return shelved[map[string][]byte]{}, err
+		}
+		files, err := queue.OpenArchive(packed)
+		return shelved[map[string][]byte]{value: files, size: len(packed) + 1}, err
+	})
+}
+
+// archived is a file of an archive, ready to be sent; nil when it has no such file.
+func (c *catalogs) archived(ctx context.Context, digest, file, kind string) (*page, error) {
+	files, err := c.open(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	body, there := files[file]
+	if !there {
+		return nil, nil
+	}
+	return c.pages.get(ctx, digest+"/"+file, func(context.Context) (shelved[*page], error) {
+		p := newPage(body)
+		p.kind = kind
+		return shelved[*page]{value: &p, size: len(p.zipped) + pageOverhead}, nil // body is a part of the archive
+	})
+}
+
+// pageOverhead is what a page takes beside its bytes.
+const pageOverhead = 300
+
+// Extensions says of which node packs the files for ComfyUI's page are served. The zero value: of all.
+type Extensions struct {
+	Off   bool
+	Packs []string // these alone; empty: all
+}
+
+func (e *Extensions) serves(pack string) bool {
+	return !e.Off && pack != "" && pack != pageItself && (len(e.Packs) == 0 || slices.Contains(e.Packs, pack))
+}
+
+const (
+	extensionsRoute = "extensions"
+	pageItself      = "core" // the scripts that ComfyUI's page brings itself
+)
+
+var errNoExtension = &failed{http.StatusNotFound, "not_found", "no host that runs your prompts has this file of a node pack, or this gateway does not serve the pack (--gateway-extensions)"}
+
+// getExtensions answers the scripts of node packs that a page loads: those of every pack that any host of the tenant has. Of a pack that
+// hosts have in several versions it is one version, since the scripts of a pack need each other.
+func (g *Gateway) getExtensions(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	paths := []string{}
+	for route, versions := range g.catalogs.archives(of.name) {
+		pack, is := strings.CutPrefix(strings.TrimSuffix(route, "/"), extensionsRoute+"/")
+		if !is || strings.Contains(pack, "/") || !g.cfg.Extensions.serves(pack) {
+			continue
+		}
+		files, err := g.catalogs.open(r.Context(), versions[0].digest)
+		if err != nil {
+			g.log.Warn("the scripts of a node pack cannot be read; pages work without them", "pack", pack, "error", err)
+			continue
+		}
+		for file := range files {
+			if path.Ext(file) == ".js" && fileOfPack(file) {
+				paths = append(paths, "/"+extensionsRoute+"/"+quoted(pack)+"/"+file)
+			}
+		}
+	}
+	slices.Sort(paths)
+	answerJSON(w, http.StatusOK, paths)
+	return nil
+}
+
+// fileOfPack reports whether a path stays below its pack, and is written as it is in an address.
+func fileOfPack(file string) bool {
+	clean, ok := cleanPath(file)
+	return ok && clean == file && !strings.ContainsAny(file, `\?#%`)
+}
+
+// quoted is a text as Python quotes it in a path.
+func quoted(text string) string {
+	var out strings.Builder
+	for _, b := range []byte(text) {
+		if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("_.-~", b) >= 0 {
+			out.WriteByte(b)
+		} else {
+			out.WriteString("%" + strings.ToUpper(string([]byte{hexDigit(b >> 4), hexDigit(b & 15)})))
+		}
+	}
+	return out.String()
+}
+
+func hexDigit(b byte) byte { return "0123456789abcdef"[b] }
+
+// getExtension answers a file of a node pack. The scripts that hosts list are in the catalogue; what these load beside them is asked of
+// a host that has the same version of the scripts.
+func (g *Gateway) getExtension(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	pack, file := r.PathValue("pack"), r.PathValue("file")
+	if pack == pageItself {
+		return g.getPage(w, r, of)
+	}
+	route := extensionsRoute + "/" + pack
+	versions := g.catalogs.archives(of.name)[queue.ArchiveRoute(route)]
+	if len(versions) == 0 || !g.cfg.Extensions.serves(pack) || !fileOfPack(file) {
+		return errNoExtension
+	}
+	digest := versions[0].digest
+	p, err := g.catalogs.archived(r.Context(), digest, file, packType(file))
+	if p == nil || err != nil { // also when the catalogue was lost
+		hosts := g.catalogs.hostsOf(of.name, func(c *queue.Catalog) bool { return c.Blobs[queue.ArchiveRoute(route)] == digest })
+		p, err = g.anyHost(r.Context(), hosts, queue.PageRequest{Route: route + "/" + file}, errNoExtension)
+	}
+	if err != nil {
+		return err
+	}
+	p.as(packType(file)).answer(w, r)
+	return nil
+}
+
+// packType is the content type of a file of a node pack. Browsers run a script only with the right one, and what the system that
+// a gateway runs on knows of types must not matter.
+func packType(file string) string {
+	switch ext := strings.ToLower(path.Ext(file)); ext {
+	case ".js", ".mjs", ".cjs":
+		return "text/javascript; charset=utf-8"
+	case ".css", ".html":
+		return "text/" + ext[1:] + "; charset=utf-8"
+	case ".json", ".map":
+		return "application/json; charset=utf-8"
+	case ".md":
+		return "text/markdown; charset=utf-8"
+	case ".txt":
+		return "text/plain; charset=utf-8"
+	case ".wasm":
+		return "application/wasm"
+	case ".svg":
+		return "image/svg+xml"
+	case ".ico":
+		return "image/x-icon"
+	case ".woff", ".woff2", ".ttf", ".otf":
+		return "font/" + ext[1:]
+	case ".png", ".jpg", ".jpeg", ".gif", ".webp", ".avif", ".mp4", ".webm", ".mp3", ".wav", ".ogg":
+		return cmp.Or(mime.TypeByExtension(ext), "application/octet-stream")
+	}
+	return "application/octet-stream"
+}
