@@ -3,7 +3,6 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -84,7 +83,7 @@ func (r *lastEventsReader) take(msg *nats.Msg) error {
 	subject := names.Added(msg.Header, natsjs.SubjectHeader)
 	chain := r.of[subject[:strings.LastIndexByte(subject, '.')+1]+"*"]
 	if chain == nil {
-		return fmt.Errorf("%q was not asked for", subject)
+		return nil // nothing else is asked for
 	}
 	link, err := decodeLink(subject, msg.Header, msg.Data, sequenceOf(msg))
 	if err != nil {
