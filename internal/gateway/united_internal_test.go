@@ -176,7 +176,7 @@ func TestATunnelIsPatientAndGivesWhatTheFirstHostHas(t *testing.T) {
 		if _, err := get(); !errors.Is(err, errNoExtension) {
 			t.Errorf("of no host: %v", err)
 		}
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		if _, err := get("has"); err != nil || asked["has"] != 4 {
 			t.Errorf("an hour later: %v, asked %d times", err, asked["has"])
 		}
