@@ -65,6 +65,8 @@ type Health interface {
 type Files interface {
 	Open(ctx context.Context, o comfy.Output) (body io.ReadCloser, contentType string, size int64, err error)
 	Upload(ctx context.Context, name, subfolder string, r io.Reader) (nameForWorkflow string, err error)
+	// PutCached puts a picture into the memory of the node pack comfyui-tooling-nodes.
+	PutCached(ctx context.Context, id string, r io.Reader) error
 	// Clear removes the files of one prompt from the host, and only those.
 	Clear(ctx context.Context, promptID string) error
 	// Discard forgets the pictures of a prompt that came over the websocket.

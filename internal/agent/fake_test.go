@@ -250,4 +250,12 @@ func (f *fake) Upload(_ context.Context, name, subfolder string, r io.Reader) (s
 	return subfolder + "/" + name, nil
 }
 
+func (f *fake) PutCached(_ context.Context, id string, r io.Reader) error {
+	content, err := io.ReadAll(r)
+	if err == nil {
+		f.uploaded <- id + ": " + string(content)
+	}
+	return err
+}
+
 func (f *fake) Has(class string) bool { return class == "StringConcatenate" }

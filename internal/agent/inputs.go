@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -86,7 +87,7 @@ func (h *host) tryUploadInput(ctx context.Context, a *attempt, i int, in job.Inp
 	}
 	defer body.Close()
 	source := &source{Reader: &bounded{body, h.cfg.MaxInput, h.cfg.MaxInput}}
-	name, err := h.comfy.Upload(ctx, strconv.Itoa(i)+"-"+inputName(in), outputPrefix(a.prompt), source)
+	name, err := h.hand(ctx, a, i, in, source)
 	var long *tooLong
 	switch {
 	case errors.As(source.err, &long):
@@ -95,6 +96,16 @@ func (h *host) tryUploadInput(ctx context.Context, a *attempt, i int, in job.Inp
 		return "", h.brokeOff(a, in, source.err)
 	}
 	return name, err
+}
+
+// hand gives a file to ComfyUI, and gives what to write into the workflow: the name of the uploaded file, or the id of a picture in the
+// memory of a node pack. Prompts of other jobs cannot guess the id, since they cannot guess the prompt's.
+func (h *host) hand(ctx context.Context, a *attempt, i int, in job.Input, file io.Reader) (string, error) {
+	if in.Input == comfy.CacheInput && a.job.Graph.ClassOf(in.Node) == comfy.CacheClass {
+		id := a.prompt + "-" + strconv.Itoa(i)
+		return id, h.comfy.PutCached(ctx, id, file)
+	}
+	return h.comfy.Upload(ctx, strconv.Itoa(i)+"-"+inputName(in), outputPrefix(a.prompt), file)
 }
 
 // fetch opens the file at the place that the job names.

@@ -114,3 +114,19 @@ func TestAllInputsOfANodeAreWrittenIntoTheWorkflow(t *testing.T) {
 	}
 	h.event(o, job.Completed)
 }
+
+// Prompts of other jobs must not find the picture, whose id in the workflow a client has chosen.
+func TestAPictureForTheMemoryOfANodePackGetsAnIdOfItsPrompt(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Outputs: agent.OutputsNone})
+	o := h.queued(job.Spec{
+		ID: "one", Workflow: json.RawMessage(`{"1":{"class_type":"ETN_LoadImageCache","inputs":{"id":"0badcafe"}},"9":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}`),
+		Inputs: []job.Input{{Node: "1", Input: "id", URL: "data:image/png;base64,eA=="}},
+	})
+	h.accepted(o)
+	id, content, _ := strings.Cut(await(h, h.fake.uploaded, "the picture"), ": ")
+	p := await(h, h.fake.posted, "the prompt")
+	if content != "x" || id != p.ID+"-0" || !strings.Contains(string(p.Workflow), `"`+id+`"`) || strings.Contains(string(p.Workflow), "0badcafe") {
+		t.Errorf("%q was put as %q; the prompt is %s", content, id, p.Workflow)
+	}
+}

@@ -38,7 +38,7 @@ type result struct {
 }
 
 // storeResults stores what the prompt left: files of the folders output and temp, texts, and pictures that came over the
-// websocket. Files of the input folder existed before and are only named in the event. Only so many attempts store at once;
+// websocket or are in a node pack's memory. Files of the input folder existed before and are only named in the event. Only so many attempts store at once;
 // the slot is freed when it is this one's turn. Without results it frees nothing, and runAttempt frees the slot then.
 func (h *host) storeResults(ctx context.Context, a *attempt) error {
 	results := h.results(a)
@@ -68,7 +68,7 @@ func (h *host) results(a *attempt) []result {
 	var all []result
 	for _, o := range a.result.Outputs {
 		inFolder := o.Type == "output" || o.Type == "temp"
-		all = append(all, result{Output: o, stored: inFolder && h.cfg.Outputs == OutputsStore || o.Type == comfy.Websocket})
+		all = append(all, result{Output: o, stored: inFolder && h.cfg.Outputs == OutputsStore || o.Type == comfy.Websocket || o.Type == comfy.Cached})
 	}
 	if len(a.result.Texts) == 0 {
 		return all

@@ -106,6 +106,8 @@ func (h *host) ProbeRoom(context.Context) error { return nil }
 func (h *host) Clear(context.Context, string) error { return nil }
 
 // Discard has no pictures to remove.
+func (h *host) PutCached(context.Context, string, io.Reader) error { return nil }
+
 func (h *host) Discard(string) {}
 
 // SeedLimit gives none.

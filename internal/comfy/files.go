@@ -23,7 +23,11 @@ func (h *Host) Open(ctx context.Context, o Output) (body io.ReadCloser, contentT
 	if o.Type == Websocket {
 		return h.openPicture(ctx, o)
 	}
-	request, err := h.request(ctx, http.MethodGet, "/view", fileRef{o.Type, o.Subfolder, o.Filename}.query(), nil)
+	route, query := "/view", fileRef{o.Type, o.Subfolder, o.Filename}.query()
+	if o.Type == Cached {
+		route, query = cacheRoute+CachedName(o.Filename), nil
+	}
+	request, err := h.request(ctx, http.MethodGet, route, query, nil)
 	if err != nil {
 		return nil, "", 0, failure.New(failure.Lost, "ask for an output: "+oneLine(err.Error()))
 	}

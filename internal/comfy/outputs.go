@@ -17,7 +17,7 @@ type Output struct {
 	Media     string // its key in the node's output: images, gifs, audio, video, 3d …
 	Filename  string
 	Subfolder string
-	Type      string // output, temp or input: the folder that Subfolder is in; Websocket: it is kept by Host until Discard
+	Type      string // output, temp or input: the folder that Subfolder is in; Websocket: it is kept by Host until Discard; Cached
 
 	// Version is the ETag that the file had when it was proven to be this prompt's; Open hands out no other. Empty for
 	// files that need no proof (prove.go).
@@ -35,7 +35,7 @@ type produced struct {
 	size    int    // of all texts
 }
 
-// readOutputs reads {node: {media: [entry, …]}}: every entry with a filename is a file, every string or number under
+// readOutputs reads {node: {media: [entry, …]}}: every entry with a filename is a file, every one with an id that can be asked over HTTP a picture (cached.go), every string or number under
 // "text" a text, and every string under "result" that looks like a path is a file (what 3D nodes show: "mesh/a.glb"),
 // else a text; all the rest (animated: [true], counters, camera positions) is passed over. Files are ordered by node
 // (numbers by value), media and their place in the list.
@@ -70,12 +70,19 @@ func (p *produced) addEntry(node, media string, entry json.RawMessage, depth int
 		Filename  text `json:"filename"`
 		Subfolder text `json:"subfolder"`
 		Type      text `json:"type"`
+		Source    text `json:"source"`
+		ID        text `json:"id"`
+		Kind      text `json:"content-type"`
 	}
 	if decode(entry, &file) == nil && file.Filename != "" {
 		p.addFile(Output{
 			Node: node, Media: media, Filename: string(file.Filename), Subfolder: string(file.Subfolder),
 			Type: cmp.Or(string(file.Type), "output"),
 		}, false)
+		return
+	}
+	if name, is := cachedFile(string(file.ID), string(file.Kind)); is && file.Source == "http" {
+		p.addFile(Output{Node: node, Media: media, Filename: name, Type: Cached}, false)
 		return
 	}
 	var s text

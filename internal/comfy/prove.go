@@ -112,6 +112,12 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 	signed := signaturesOf(r.prompt.Workflow)
 	silent := false // after one failure no more proofs are recorded, so that the result does not wait
 	for i, o := range result.Outputs {
+		if o.Type == Cached { // no other prompt writes it; one of an earlier prompt may be forgotten by now
+			if cached[o.Node] {
+				return overwritten(o)
+			}
+			continue
+		}
 		if inFolder(o.Subfolder, r.prompt.ID) || o.Type == "input" || silent && !cached[o.Node] {
 			continue
 		}

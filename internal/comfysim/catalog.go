@@ -50,6 +50,9 @@ func newCatalog(cfg Config) (map[string]*class, error) {
 	if err := json.Unmarshal(builtinClasses, &entries); err != nil {
 		return nil, fmt.Errorf("read built-in node classes: %w", err)
 	}
+	if cfg.Packs.Tooling {
+		maps.Copy(entries, toolingClasses())
+	}
 	extra := maps.Clone(cfg.Classes)
 	maps.Copy(entries, extra)
 	catalog := make(map[string]*class, len(entries)+len(cfg.Nodes))

@@ -87,6 +87,8 @@ func (x *execution) value(n *node, c *class) (*result, error) {
 		return one(p.scaled(p.width*4, p.height*4)), nil
 	case "LoadImage":
 		return x.loadImage(n)
+	case "ETN_LoadImageCache":
+		return x.loadCached(n)
 	case "CLIPTextEncode":
 		return one(conditioning(x.text(n, "text"))), nil
 	case "SimText":

@@ -33,6 +33,8 @@ func (x *execution) output(n *node) (*result, error) {
 		ui, err = x.save3D(n)
 	case "SaveImageWebsocket":
 		return &result{}, x.sendImages(n)
+	case "ETN_SaveImageCache":
+		ui, err = x.saveCached(n)
 	case "PreviewAny":
 		ui = map[string]any{"text": []string{fmt.Sprint(x.input(n, "source"))}}
 	case "SimUnserialisable":

@@ -16,6 +16,8 @@ import (
 
 // Packs is what node packs bring for ComfyUI's page, and what a host says of its models.
 type Packs struct {
+	// Tooling is the node pack comfyui-tooling-nodes, by which Krita carries pictures.
+	Tooling bool
 	// Extensions are the files below /extensions/<pack>/ by pack and path. Those that end in .js are listed.
 	Extensions map[string]map[string]string
 	// Translations and Replacements are the answers of /i18n and /node_replacements.
@@ -56,6 +58,8 @@ func (p *process) packRoutes(both func(method, path string, h http.HandlerFunc),
 		answer(w, http.StatusOK, r.PathValue("language")+"→en: "+r.PathValue("text"))
 	}))
 	mux.HandleFunc("GET /api/etn/model_info/{folder}", p.tooled(p.getModelInfo))
+	mux.HandleFunc("GET /api/etn/image/{id}", p.tooled(p.getCached))
+	mux.HandleFunc("PUT /api/etn/image/{id}", p.tooled(p.putCached))
 }
 
 func orEmpty(raw json.RawMessage) json.RawMessage {
@@ -145,16 +149,25 @@ func (p *process) getModelPicture(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write([]byte(picture))
 }
 
-// tooled is a route of the node pack comfyui-tooling-nodes, which a host has when it has a class of the pack.
+// tooled is a route of the node pack comfyui-tooling-nodes.
 func (p *process) tooled(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		for name := range p.srv.classes() {
-			if strings.HasPrefix(name, "ETN_") {
-				h(w, r)
-				return
-			}
+		if !p.cfg.Packs.Tooling {
+			plain(w, http.StatusNotFound, "404: Not Found")
+			return
 		}
-		plain(w, http.StatusNotFound, "404: Not Found")
+		h(w, r)
+	}
+}
+
+// toolingClasses are the classes of that pack that read and leave pictures.
+func toolingClasses() map[string]json.RawMessage {
+	const rest = `"is_input_list": false, "description": "", "python_module": "custom_nodes.comfyui-tooling-nodes", "category": "external_tooling", `
+	return map[string]json.RawMessage{
+		"ETN_LoadImageCache": json.RawMessage(`{"input": {"required": {"id": ["STRING", {"multiline": false}]}}, "input_order": {"required": ["id"]}, ` + rest +
+			`"output": ["IMAGE", "MASK"], "output_is_list": [false, false], "output_name": ["image", "mask"], "name": "ETN_LoadImageCache", "display_name": "Load Image from Cache", "output_node": false}`),
+		"ETN_SaveImageCache": json.RawMessage(`{"input": {"required": {"images": ["IMAGE"], "format": ["COMBO", {"options": ["PNG", "JPEG"], "default": "PNG"}]}}, "input_order": {"required": ["images", "format"]}, ` + rest +
+			`"output": [], "output_is_list": [], "output_name": [], "name": "ETN_SaveImageCache", "display_name": "Save Image to Cache", "output_node": true}`),
 	}
 }
 

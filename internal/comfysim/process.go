@@ -24,8 +24,9 @@ type process struct {
 	ln     *gatedListener
 	http   *http.Server
 	hub    *hub
-	cache  *cache         // used by the worker only
-	loaded string         // main model used last; used by the worker only
+	cache  *cache // used by the worker only
+	loaded string // main model used last; used by the worker only
+	images imageCache
 	wake   chan struct{}  // cap 1: the worker has something to look at
 	wg     sync.WaitGroup // worker, publisher, acceptor, connections, websocket handlers
 

@@ -146,6 +146,6 @@ func (g *Gateway) workflowExchange(w http.ResponseWriter, r *http.Request, of *t
 func (g *Gateway) refuseETN(http.ResponseWriter, *http.Request, *tenant) error {
 	return &failed{
 		http.StatusNotImplemented, "not_implemented",
-		"this gateway does not carry pictures and models of /api/etn: they stay in one host's memory or folders, and another host may run the prompt. Send pictures in the prompt, or with /upload/image",
+		"this gateway does not carry models and workflows of /api/etn: they would stay on one host, and another may run the prompt",
 	}
 }

@@ -30,14 +30,23 @@ const mostInputs = 200
 func (g *Gateway) inputsOf(ctx context.Context, name job.Tenant, graph []byte) ([]job.Input, error) {
 	var inputs []job.Input
 	stored := map[string]string{} // text: the object that it names; empty: none
-	err := eachText(graph, func(node, input, text string) error {
-		object, known := stored[text]
+	err := eachText(graph, func(node, input, text string, cached bool) error {
+		key := text
+		if cached {
+			key = "\x00" + text // no file has such a name
+		}
+		object, known := stored[key]
 		if !known && len(stored) < mostInputs {
 			var err error
-			if object, err = g.objectOf(ctx, name, text); err != nil {
+			if cached {
+				object, err = g.cachedInput(ctx, name, text)
+			} else {
+				object, err = g.objectOf(ctx, name, text)
+			}
+			if err != nil {
 				return err
 			}
-			stored[text] = object
+			stored[key] = object
 		}
 		if object != "" {
 			inputs = append(inputs, job.Input{Node: node, Input: input, Object: object, Filename: path.Base(object)})
@@ -47,19 +56,24 @@ func (g *Gateway) inputsOf(ctx context.Context, name job.Tenant, graph []byte) (
 	return inputs, err
 }
 
-// eachText tells of the texts of a graph that could be names of files.
-func eachText(graph []byte, tell func(node, input, text string) error) error {
+// eachText tells of the texts of a graph that could be names of files, or (cached) ids of Krita's pictures.
+func eachText(graph []byte, tell func(node, input, text string, cached bool) error) error {
 	return members(plainJSON(graph), func(node string, raw json.RawMessage) error {
 		var n struct {
+			Class  string                     `json:"class_type"`
 			Inputs map[string]json.RawMessage `json:"inputs"`
 		}
 		_ = json.Unmarshal(raw, &n) // workflow.Adopt has read the graph before
 		for input, value := range n.Inputs {
 			var text string
-			if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, &text) != nil || input == "filename_prefix" || !namesFile(text) {
+			if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, &text) != nil {
 				continue
 			}
-			if err := tell(node, input, text); err != nil {
+			cached := n.Class == cacheClass && input == cacheInput && pictureID(text)
+			if !cached && (input == "filename_prefix" || !namesFile(text)) {
+				continue
+			}
+			if err := tell(node, input, text, cached); err != nil {
 				return err
 			}
 		}

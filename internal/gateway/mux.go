@@ -101,7 +101,7 @@ func (g *Gateway) comfyRoutes() map[string]route {
 
 		"GET /api/etn/languages": g.getLanguages, "GET /api/etn/translate/{language}/{text}": g.getTranslation,
 		"GET /api/etn/model_info": g.getModelInfo, "GET /api/etn/model_info/{folder}": g.getModelInfo,
-		"GET /api/etn/image/{id}": g.refuseETN, "PUT /api/etn/image/{id}": g.refuseETN, "PUT /api/etn/upload/{folder}/{file}": g.refuseETN,
+		"GET /api/etn/image/{id}": g.getPicture, "PUT /api/etn/image/{id}": g.putPicture, "PUT /api/etn/upload/{folder}/{file}": g.refuseETN,
 		"POST /api/etn/workflow/{action}": g.workflowExchange,
 	}
 }

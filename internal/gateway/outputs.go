@@ -67,6 +67,12 @@ func outputsOf(row *Row) map[string]map[string][]any {
 		if shown[o.Node] == nil {
 			shown[o.Node] = map[string][]any{}
 		}
+		if o.Type == cacheType {
+			shown[o.Node][o.Media] = append(shown[o.Node][o.Media], map[string]any{
+				"source": "http", "id": pictureOf(o), "content-type": o.ContentType, "type": outputFolder,
+			})
+			continue
+		}
 		var entry any = map[string]any{"filename": o.Filename, "subfolder": shownFolder(row.Job, o.Subfolder), "type": o.Type}
 		if o.Media == "text" {
 			entry = o.Text

@@ -80,9 +80,6 @@ func newFleet() (*fleet, error) {
 	}
 	for _, cfg := range hosts {
 		cfg.Packs = packsOf(cfg.Name)
-		if cfg.Name == "b" {
-			cfg.Nodes = []string{"ETN_LoadImageBase64"}
-		}
 		if err := f.host(cfg); err != nil {
 			return nil, err
 		}

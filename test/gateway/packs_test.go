@@ -29,6 +29,7 @@ func packsOf(host string) comfysim.Packs {
 		packs.Translations = json.RawMessage(`{"en":{"nodeDefs":{"Every":{"display_name":"B"},"OnlyB":{"display_name":"B"}}},"de":{}}`)
 		packs.Replacements = json.RawMessage(`{"Old":[{"new_node_id":"New"}]}`)
 		packs.Templates["only b"] = map[string]string{"b.json": `{"nodes":["b"]}`}
+		packs.Tooling = true
 		packs.Pictures = map[string]string{"checkpoints/" + onlyB: "RIFFxxxxWEBP"}
 	}
 	return packs
@@ -181,14 +182,14 @@ func TestAHostThatHasAModelSaysWhatItIs(t *testing.T) {
 		"/view_metadata/checkpoints?filename=nobody.safetensors": 404, "/view_metadata/..%2Fx?filename=" + onlyB: 404, "/view_metadata/checkpoints": 404,
 		"/experiment/models/preview/checkpoints/0/" + checkpoint: 404, "/experiment/models/preview/checkpoints/0/..%2F" + onlyB: 404,
 		"/docs/KSampler/en.md": 404, "/docs/..%2Fhistory": 404, "/api/etn/model_info/nothing": 400, "/api/etn/translate/de/" + strings.Repeat("x", 5000): 413,
-		"/api/etn/image/one": 501,
+		"/api/etn/image/one": 404, "/api/etn/image/..%2Fone": 404,
 	} {
 		if a := f.do(http.MethodGet, path, nil); a.status != want {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}
 	}
-	if a := f.do(http.MethodPut, "/api/etn/image/one", "x"); a.status != http.StatusNotImplemented || !strings.Contains(string(a.body), "upload/image") {
-		t.Errorf("PUT: %d %s", a.status, a.body)
+	if a := f.do(http.MethodPut, "/api/etn/upload/loras/a.safetensors", "x"); a.status != http.StatusNotImplemented {
+		t.Errorf("PUT of a model: %d %s", a.status, a.body)
 	}
 	if a := f.do(http.MethodPost, "/api/etn/workflow/subscribe", "{}"); a.status != http.StatusOK {
 		t.Errorf("subscribe: %d %s", a.status, a.body)
