@@ -94,10 +94,13 @@ func (t *tunnel) turns(host string) chan struct{} {
 	return t.hosts[host]
 }
 
-var errNoHost = &failed{http503, "no_host", "no host that could answer this is online: send the request again later"}
+var (
+	errNoHost    = &failed{http503, "no_host", "no host that could answer this is online: send the request again later"}
+	errHostFails = &failed{http.StatusBadGateway, "host_failed", "the hosts that were asked could not answer this: their own logs say why"}
+)
 
-// anyHost is the page of the first host that has it. When none has it the error is absent; when none of the hosts could be asked,
-// errNoHost.
+// anyHost is the page of the first host that has it. When none has it the error is absent; when those that were asked have
+// failed, errHostFails; when none could be asked, errNoHost.
 func (g *Gateway) anyHost(ctx context.Context, hosts []string, r queue.PageRequest, absent error) (*page, error) {
 	ctx, cancel := context.WithTimeout(ctx, tunnelTime)
 	defer cancel()
@@ -122,8 +125,11 @@ func (g *Gateway) anyHost(ctx context.Context, hosts []string, r queue.PageReque
 			answered = true
 		}
 	}
-	if answered {
+	switch {
+	case answered:
 		return nil, absent
+	case asked > 0:
+		return nil, errHostFails
 	}
 	return nil, errNoHost
 }

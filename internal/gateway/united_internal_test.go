@@ -144,6 +144,8 @@ func TestATunnelIsPatientAndGivesWhatTheFirstHostHas(t *testing.T) {
 				return queue.Page{}, queue.ErrNoAgent
 			case host == "lacks":
 				return queue.Page{Status: http.StatusNotFound}, nil
+			case host == "fails":
+				return queue.Page{Status: http.StatusInternalServerError}, nil
 			case asked[host] < 3:
 				return queue.Page{Status: http.StatusTooManyRequests}, nil
 			}
@@ -168,7 +170,7 @@ func TestATunnelIsPatientAndGivesWhatTheFirstHostHas(t *testing.T) {
 		if asked["has"] != 3 || asked["lacks"] != 1 {
 			t.Errorf("the hosts were asked %v", asked)
 		}
-		for want, hosts := range map[error][]string{errNoExtension: {"lacks", "offline"}, errNoHost: {"offline"}} {
+		for want, hosts := range map[error][]string{errNoExtension: {"fails", "lacks", "offline"}, errNoHost: {"offline"}, errHostFails: {"offline", "fails"}} {
 			if _, err := get(hosts...); !errors.Is(err, want) {
 				t.Errorf("of %v: %v", hosts, err)
 			}
