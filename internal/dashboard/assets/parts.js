@@ -95,3 +95,9 @@ export function shot(row) {
   const src = row.state === 'started' ? previewOf(row.tenant, row.job) : thumb && fileOf(thumb);
   return src ? html`<a class="frame mini" href=${toJob(row.tenant, row.job)} tabindex="-1" aria-hidden="true">${picture(src, '')}</a>` : nothing;
 }
+
+/** The attempt, and how many count before the job is dead; those that a host was to blame for do not count, so there may be more. */
+export function nth(row) {
+  const most = row.max_attempts ?? store.most.get(keyOf(row.tenant, row.job));
+  return html` <span class="quiet" title="attempt ${row.attempt}${most ? `, of ${most} that count` : ''}">${row.attempt}${row.attempt <= most ? `/${most}` : ''}</span>`;
+}

@@ -12,6 +12,7 @@ export const store = {
   tail: [], // the newest events, newest first
   running: new Map(), // progress and previews, by tenant/job
   titles: new Map(), // of workflows, by hash, as far as an answer or event has told them
+  most: new Map(), // attempts that count, of jobs whose first event came, by tenant/job
 };
 
 const mostTail = 200;
@@ -21,8 +22,10 @@ export const keyOf = (tenant, job) => `${tenant}/${job}`;
 
 /** Takes events of the stream. */
 export function take(events) {
+  if (store.most.size > mostRunning) store.most.clear();
   for (const e of events) {
     if (e.event.title) entitle(e.event);
+    if (e.event.max_attempts) store.most.set(keyOf(e.event.tenant, e.event.job), e.event.max_attempts);
     if (e.of === 'jobs' && e.kind !== 'started' && e.kind !== 'queued' && e.kind !== 'waiting') {
       store.running.delete(keyOf(e.event.tenant, e.event.job));
     }

@@ -125,7 +125,7 @@ export function render() {
   const shown = state ? hosts.filter((h) => h.state === state) : hosts;
   return html`${heading('Hosts')}${stale(list)}
     ${hosts.length ? html`<nav class="filters chips" aria-label="States"><a href=${link('hosts')} aria-current=${state ? nothing : 'true'}>all <b>${hosts.length}</b></a>${Object.entries(counts).map(([s, n]) => html`<a href=${link('hosts', { state: s })} aria-current=${state === s ? 'true' : nothing}>${s} <b>${n}</b></a>`)}</nav>` : nothing}
-    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Last hour</th><th>Warm</th><th>VRAM</th><th class="num">Blocks</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
+    <section class="card">${shown.length ? html`<div class="scroll"><table class="list dense"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Last hour</th><th>Warm</th><th>VRAM</th><th class="num">Blocks</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
     : empty('No host is online', 'Start an agent beside each ComfyUI:', 'COMFY_HOSTS=http://127.0.0.1:8188 agent')}</section>`;
 }
 

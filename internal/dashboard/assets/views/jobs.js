@@ -5,7 +5,7 @@ import { call, Resource } from '../api.js';
 import { Doing, matching, mostJobs, requeueOne } from '../bulk.js';
 import { ask, attempt, announce } from '../dialog.js';
 import { badge, count, details, holds, plural, spaces, states } from '../format.js';
-import { age, copy, empty, hashChip, heading, hostLink, jobLink, kept, link, progress, shot, stale, unready } from '../parts.js';
+import { age, copy, empty, hashChip, heading, hostLink, jobLink, kept, link, nth, progress, shot, stale, unready } from '../parts.js';
 import { keyOf, mayAct, store } from '../store.js';
 import { noted, wantThumbs } from '../thumbs.js';
 import { at, duration, now, span, whole } from '../time.js';
@@ -67,7 +67,7 @@ const began = (time, e) => (e.queued_for ? new Date(at(time) - duration(e.queued
 function rowOf({ sequence, time, kind, event: e }) {
   return {
     job: e.job, tenant: e.tenant, state: kind, priority: e.priority, hash: e.hash, host: e.host, attempt: e.attempt, kind: kind === 'completed' ? '' : e.kind, reason: e.reason,
-    requeue_of: e.requeue_of, name: e.name, max_attempts: e.max_attempts, first: { sequence, time: began(time, e) }, last: { sequence, time },
+    requeue_of: e.requeue_of, name: e.name, first: { sequence, time: began(time, e) }, last: { sequence, time },
   };
 }
 
@@ -98,7 +98,7 @@ export function changed(events) {
       if (row.last.sequence <= have.last.sequence) continue;
       count1(page, have.state, -1);
       count1(page, row.state, 1);
-      Object.assign(have, row, { first: have.first, host: row.host ?? have.host, attempt: row.attempt ?? have.attempt, max_attempts: row.max_attempts ?? have.max_attempts, kind: row.state === 'completed' ? '' : row.kind || have.kind });
+      Object.assign(have, row, { first: have.first, host: row.host ?? have.host, attempt: row.attempt ?? have.attempt, kind: row.state === 'completed' ? '' : row.kind || have.kind });
       continue;
     }
     if (e.kind === 'queued') count1(page, 'queued', 1);
@@ -146,9 +146,6 @@ function lasted(row) {
 }
 
 const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spaces(row.reason) : details(row.state, row));
-/** The attempt, and how many count before the job is dead; those that a host was to blame for do not count, so there may be more. */
-const nth = (row) => (row.attempt <= row.max_attempts ? `${row.attempt}/${row.max_attempts}` : row.attempt);
-
 function pick(e, data) {
   if (!data?.key) return;
   const keys = rows().map((r) => keyOf(r.tenant, r.job));
@@ -255,8 +252,7 @@ function tr(row) {
     <td class="lead">${jobLink(row.tenant, row.job)}${row.name ? html` <span class="quiet">${row.name}</span>` : nothing}</td>
     <td class="tight"><a class="quiet" href=${link('jobs', { ...request(), tenant: row.tenant })}>${row.tenant}</a> <span class="quiet" title="priority ${row.priority}">/ ${row.priority}</span></td>
     <td class="tight">${hashChip(row.hash, row.title)}</td>
-    <td class="tight ${row.host ? '' : 'none'}">${hostLink(row.host)}</td>
-    <td class="num tight quiet ${row.attempt ? '' : 'none'}" data-label="attempt" title=${row.attempt > row.max_attempts ? `${row.max_attempts} that count` : nothing}>${row.attempt ? nth(row) : nothing}</td>
+    <td class="tight ${row.host ? '' : 'none'}">${hostLink(row.host)}${row.attempt ? nth(row) : nothing}</td>
     <td class="clip ${why(row) || row.state === 'started' ? '' : 'none'}">${row.state === 'started' ? progress(row.tenant, row.job) : html`<span class="quiet" title=${why(row)}>${why(row)}</span>`}</td>
     <td class="num tight" data-label=${word}>${time}</td>
     <td class="num tight quiet">${age(at(row.last.time))}</td>
@@ -271,7 +267,7 @@ export function render() {
   return html`${head}${stale(list)}
     <div class="filters">${chips()}${others()}</div>
     ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${fresh.length < pageSize ? plural(fresh.length, 'new job') : `${pageSize} or more new jobs`}</button>` : nothing}
-    <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="pick tight"><label><input type="checkbox" aria-label="Select all that are shown" .checked=${picked.size >= all.length} @click=${pickPage}></label></th><th>State</th><th class="shot"></th><th>Job</th><th title="Tenant and priority">Tenant</th><th>Workflow</th><th>Host</th><th class="num" title="Attempt, and how many that count a job may have">Attempt</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
+    <section class="card">${all.length ? html`<div class="scroll"><table class="list dense"><thead><tr><th class="pick tight"><label><input type="checkbox" aria-label="Select all that are shown" .checked=${picked.size >= all.length} @click=${pickPage}></label></th><th>State</th><th class="shot"></th><th>Job</th><th title="Tenant and priority">Tenant</th><th>Workflow</th><th title="Where it runs or ran, and which of its attempts">Host</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
       <tbody>${repeat(all, (r) => keyOf(r.tenant, r.job), tr)}</tbody></table></div>`
     : filtered ? html`<div class="empty"><h2>No job matches</h2><p>Jobs are listed as long as their events are kept${kept()}.</p><p><a class="pill" href=${link('jobs')}>Show all jobs</a></p></div>`
       : empty('No job yet', 'Submit a workflow that ComfyUI has exported in API format:', 'dispatcher submit workflow_api.json --wait')}</section>

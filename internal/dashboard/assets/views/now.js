@@ -52,14 +52,13 @@ const sum = (counts) => Object.values(counts ?? {}).reduce((n, x) => n + x, 0);
 function figures(f) {
   const waiting = sum(f.waiting);
   const minute = f.rates.find((r) => duration(r.window) === 60000);
-  const hour = f.rates.find((r) => duration(r.window) === 3600000);
   const hosts = f.hosts && sum(f.hosts);
   const away = f.hosts && Object.entries(f.hosts).filter(([s, n]) => s !== 'online' && n).map(([s, n]) => `${n} ${s}`);
   return html`<div class="figures">
     ${figure('Running', html`${count(running.jobs.size)}${f.slots ? html` <small>of ${plural(f.slots.busy + f.slots.free, 'slot')}</small>` : nothing}`, f.slots?.out ? `${count(f.slots.out)} out of use` : '', link('jobs', { state: 'started' }), running.jobs.size ? 'run' : '')}
     ${figure('Waiting', count(waiting), waiting ? [f.oldest_due ? `due for ${whole(now() - at(f.oldest_due))}` : 'none is due', f.waiting.not_due && f.oldest_due && `${count(f.waiting.not_due)} not due`].filter(Boolean).join(', ') : 'nothing waits', link('waiting'), waiting ? 'wait' : '')}
     ${figure('Completed', count(f.counts.completed), minute ? `${count(minute.completed)} a minute` : '', link('jobs', { state: 'completed' }))}
-    ${figure('Dead', count(f.counts.dead), f.day ? `${count(f.day.dead)} today, ${count(hour.dead)} in the last hour` : '', link('dead'), f.counts.dead ? 'bad' : '')}
+    ${figure('Dead', count(f.counts.dead), f.day ? `${count(f.day.dead)} today` : '', link('dead'), f.counts.dead ? 'bad' : '')}
     ${f.hosts ? figure('Hosts', html`${count(f.hosts.online)} <small>online</small>`, away.length ? away.join(', ') : hosts ? 'all of them' : 'none yet', link('hosts')) : nothing}
     ${f.pairs ? figure('Blocked pairs', count(f.pairs.blocked), f.pairs.blocked ? `of ${count(f.pairs.active)} active` : 'nothing is blocked', link('blocks'), f.pairs.blocked ? 'block' : '') : nothing}
   </div>`;

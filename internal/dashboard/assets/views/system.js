@@ -28,7 +28,7 @@ export function changed(events) {
   return false; // what is read again is drawn then
 }
 
-const dispatchers = ({ dispatchers: list, answered }) => html`<section class="card"><h2>Dispatchers</h2><div class="scroll"><table class="list"><thead><tr><th>Name</th><th>Version</th><th class="num">Runs for</th><th class="num">Waiting jobs</th><th class="num">Clock</th></tr></thead><tbody>${list.map((d) => html`<tr><td class="lead"><b>${d.dispatcher}</b>${d.dispatcher === answered ? html` <span class="pill">answered this page</span>` : nothing}</td><td class="quiet">${d.version}</td><td class="num tight">${whole(now() - at(d.started))}</td><td class="num tight">${count(d.waiting)}</td><td class="num tight ${d.clock_off ? '' : 'quiet'}">${d.clock_off ? `off by ${d.clock_off}` : 'right'}</td></tr>`)}</tbody></table></div></section>`;
+const dispatchers = ({ dispatchers: list, answered }) => html`<section class="card"><h2>Dispatchers</h2><div class="scroll"><table class="list"><thead><tr><th>Name</th><th>Version</th><th class="num">Runs for</th><th class="num">Waiting jobs</th><th class="num">Clock</th></tr></thead><tbody>${list.map((d) => html`<tr><td class="lead"><b>${d.dispatcher}</b>${d.dispatcher === answered ? html` <span class="pill">answered this page</span>` : nothing}</td><td class="quiet" data-label="version">${d.version}</td><td class="num tight" data-label="runs for">${whole(now() - at(d.started))}</td><td class="num tight" data-label="waiting jobs">${count(d.waiting)}</td><td class="num tight ${d.clock_off ? '' : 'quiet'}" data-label="clock">${d.clock_off ? `off by ${d.clock_off}` : 'right'}</td></tr>`)}</tbody></table></div></section>`;
 
 const day = 86400000;
 

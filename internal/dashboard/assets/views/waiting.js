@@ -4,7 +4,7 @@ import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { call, Resource } from '../api.js';
 import { attempt } from '../dialog.js';
 import { count, holds, plural } from '../format.js';
-import { hashChip, heading, jobLink, link, stale, unready } from '../parts.js';
+import { empty, hashChip, heading, jobLink, link, stale, unready } from '../parts.js';
 import { keyOf } from '../store.js';
 import { at, clock, left, now, whole } from '../time.js';
 
@@ -57,6 +57,6 @@ export function render() {
   const last = more.at(-1) ?? list.data;
   return html`${head}${stale(list)}${tenant ? html`<p class="filters chips"><a href=${link('waiting')}>tenant <b>${tenant}</b> ×</a></p>` : nothing}
     <section class="card">${rows.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="num">Place</th><th>Job</th><th>Tenant</th><th class="num">Priority</th><th>Workflow</th><th>Waits for</th><th class="num">For</th><th class="num">Starts</th></tr></thead><tbody>${repeat(rows, (w) => keyOf(w.tenant, w.job), tr)}</tbody></table></div>`
-    : html`<div class="empty"><h2>Nothing waits</h2><p>Every job that was published runs, or has ended.</p></div>`}</section>
+    : empty('Nothing waits', 'Every job that was published runs, or has ended.', 'dispatcher submit workflow_api.json')}</section>
     ${last.next ? html`<p class="row"><button class="later" @click=${further}>${plural(last.of - rows.length, 'further job')}</button></p>` : nothing}`;
 }

@@ -5,7 +5,7 @@ import { keep, setting } from '../api.js';
 import { attempt } from '../dialog.js';
 import { icon, short } from '../format.js';
 import { isVideo } from '../media.js';
-import { age, heading, link, nodeOf, picture, previewOf, progress, thumbOf, toJob, fileOf, unready } from '../parts.js';
+import { age, empty, heading, link, nodeOf, picture, previewOf, progress, thumbOf, toJob, fileOf, unready } from '../parts.js';
 import { keyOf, store } from '../store.js';
 import { at, full, now, whole } from '../time.js';
 import { Pictures } from './pictures.js';
@@ -75,7 +75,7 @@ export function render() {
   const chips = tenants(list);
   if (!list.length && !running.jobs.size) {
     return html`${head}${chips}${shown.error ? html`<p class="note bad">${shown.error.message}</p>` : nothing}<div class="wall grey" aria-hidden="true">${Array.from({ length: 6 }, () => html`<div class="tile"><span class="frame">${icon('wall')}</span></div>`)}</div>
-      <div class="empty"><h2>Pictures of completed jobs appear here</h2><p>The newest comes first, and jobs that run show their preview.</p></div>`;
+      ${empty('Pictures of completed jobs appear here', 'The newest comes first, and jobs that run show their preview.', 'dispatcher submit workflow_api.json --wait')}`;
   }
   return html`${head}${chips}<div class="wall ${blur ? 'blur' : ''}">${repeat(running.list().slice(0, 24), (r) => `run ${keyOf(r.tenant, r.job)}`, runs)}${repeat(list, (p) => p.key, tile)}</div>
     ${shown.next ? html`<p class="row"><button class="later" @click=${() => attempt(() => shown.more(), '')}>Older pictures</button></p>` : nothing}`;
