@@ -229,3 +229,95 @@ func TestAStateSaysWhyAHostTakesNoJob(t *testing.T) {
 	a.Free(0)
 	equal(t, "running", a.State().Running, []queue.RunningJob{{Tenant: "acme", Job: "two", Priority: 5, Hash: "hash of two", Attempt: 1, Since: noon}})
 }
+
+func TestAnOfferForAFreeSlotTakesNoPlaceBeyondTheSlots(t *testing.T) {
+	t.Parallel()
+	a := admitted()
+	first, second := offered("one", 1), offered("two", 1)
+	first.FreeSlot, second.FreeSlot = true, true
+	if got, _, fresh := a.Decide(first); got != queue.Accepted || !fresh {
+		t.Errorf("with a free slot it says %s", got)
+	}
+	if got, reason, _ := a.Decide(second); got != queue.Busy {
+		t.Errorf("without one it says %s, %s", got, reason)
+	}
+	second.FreeSlot = false
+	if got, _, fresh := a.Decide(second); got != queue.Accepted || !fresh {
+		t.Errorf("to be held it says %s", got)
+	}
+}
+
+func TestNothingIsToBeReadWhileNobodyAsksForIt(t *testing.T) {
+	t.Parallel()
+	a := admitted()
+	a.Decide(offered("one", 1))
+	if held, read := a.Free(0); !held || read {
+		t.Errorf("held %v, read %v", held, read)
+	}
+}
+
+func TestAHostMayBeEmptyAgain(t *testing.T) {
+	t.Parallel()
+	a := admitted()
+	for i := range 2 {
+		a.Decide(offered(fmt.Sprint(i), 1))
+		empty := a.Empty()
+		a.Free(i)
+		a.Remove(i)
+		<-empty
+	}
+}
+
+func TestAnAttemptIsUnknownUntilItIsHere(t *testing.T) {
+	t.Parallel()
+	a := admitted()
+	began := 0
+	unknown := func(o queue.Offer) bool { return a.Unknown(o, func() { began++ }) }
+	equal(t, "before", []any{unknown(offered("one", 1)), began}, []any{true, 1})
+	a.Decide(offered("one", 1))
+	equal(t, "it is here", []any{unknown(offered("one", 1)), began}, []any{false, 1})
+	equal(t, "another attempt", []any{unknown(offered("one", 2)), began}, []any{true, 2})
+	a.Set(true, false, false, 0)
+	equal(t, "while the agent stops", []any{unknown(offered("two", 1)), began}, []any{false, 2})
+}
+
+func TestTheOldestRunIsTheOneThatIsBlamed(t *testing.T) {
+	t.Parallel()
+	a := admitted()
+	id, blame := a.Oldest()
+	equal(t, "without any", []any{id, blame}, []any{job.ID(""), (*queue.Blame)(nil)})
+	a.Decide(offered("one", 1))
+	a.Decide(offered("two", 1))
+	id, blame = a.Oldest()
+	equal(t, "of two", []any{id, blame}, []any{job.ID("one"), &queue.Blame{Tenant: "acme", Job: "one", Hash: "hash of one"}})
+	a.Free(0)
+	all, busy := a.Counts()
+	id, _ = a.Oldest()
+	equal(t, "after its slot is free", []any{id, all, busy}, []any{job.ID("two"), 2, 1})
+}
+
+func TestWhatIsStoredForTheNextAgent(t *testing.T) {
+	t.Parallel()
+	a := admitted()
+	equal(t, "of a host that is well", []any{a.Condition(), a.IsWell(), a.Has(failure.Poisoned)}, []any{queue.HostCondition{}, true, false})
+	blame := &queue.Blame{Tenant: "acme", Job: "one"}
+	for n := range 10 {
+		hash := workflow.Hash(fmt.Sprint("hash-", n))
+		if proven := a.FailAlike(hash, "7", blame); proven != (n > 0) {
+			t.Errorf("failure %d: proven %t", n, proven)
+		}
+		a.FailAlike(hash, "7", blame)
+		if n == 0 {
+			got := a.Condition()
+			equal(t, "on trial", []any{got.Trial, a.IsWell(), a.Has(failure.Poisoned)}, []any{true, true, true})
+		}
+	}
+	a.Drain("ann")
+	got := a.Condition()
+	want := queue.HostCondition{Drained: true, DrainedBy: "ann", Cause: failure.Poisoned, Reason: "alike", Process: "7", Blame: blame}
+	for n := range 8 {
+		want.Hashes = append(want.Hashes, workflow.Hash(fmt.Sprint("hash-", n)))
+	}
+	equal(t, "of a drained host that is out", got, want)
+	equal(t, "well", a.IsWell(), false)
+}

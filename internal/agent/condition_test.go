@@ -99,3 +99,24 @@ func TestATrialEndsWithAnotherWorkflowThatBeganAfterIt(t *testing.T) {
 		t.Errorf("it goes on: %s", &c)
 	}
 }
+
+func TestAConditionThatIsNotTiedToAProcessOutlivesIt(t *testing.T) {
+	t.Parallel()
+	var c agent.Conditions
+	c.Put(failure.DiskFull, "1", "")
+	c.Restart("2")
+	want(t, &c, `disk_full of process "1"`)
+	if c.Remove(failure.Barred) || !c.Remove(failure.DiskFull) || c.Remove(failure.DiskFull) {
+		t.Error("what was removed is told wrongly")
+	}
+}
+
+func TestATrialThatBlamesNobodyIsProvenAndBlamesNobody(t *testing.T) {
+	t.Parallel()
+	var c agent.Conditions
+	c.Fail("a", "x", "", time.Time{})
+	if !c.Fail("b", "y", "acme", time.Time{}) {
+		t.Error("it is not proven")
+	}
+	want(t, &c, `poisoned of process "1": y`)
+}

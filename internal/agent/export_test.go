@@ -101,6 +101,41 @@ func (a *Admission) Well(cause failure.Cause) bool {
 	return a.all.change(func(d *admission) { d.conditions.remove(cause) })
 }
 
+// Drain drains the host.
+func (a *Admission) Drain(by string) bool {
+	return a.all.change(func(d *admission) { d.drained, d.drainedBy = true, by })
+}
+
+// FailAlike records a failure of a workflow for which the host may be the reason.
+func (a *Admission) FailAlike(hash workflow.Hash, process string, blame *queue.Blame) (proven bool) {
+	a.all.change(func(d *admission) {
+		proven = d.conditions.failedAlike(condition{cause: failure.Poisoned, reason: "alike", process: process, blame: blame}, hash)
+	})
+	return proven
+}
+
+// Unknown reports whether the attempt of an offer is not here, and then calls begin.
+func (a *Admission) Unknown(o queue.Offer, begin func()) bool { return a.all.unknown(&o, begin) }
+
+// Counts are how many runs there are, and how many of them hold a slot.
+func (a *Admission) Counts() (all, busy int) { return len(a.all.all()), a.all.busy() }
+
+// Oldest is the job that has had its slot for longest, and the blame that it would get; nothing without any.
+func (a *Admission) Oldest() (job.ID, *queue.Blame) {
+	r := a.all.running()
+	if r == nil {
+		return "", blameOf(r)
+	}
+	return r.job, blameOf(r)
+}
+
+func (a *Admission) Has(cause failure.Cause) bool   { return a.all.has(cause) }
+func (a *Admission) IsWell() bool                   { return a.all.well() }
+func (a *Admission) Condition() queue.HostCondition { return a.all.condition() }
+
+// Remove reports whether there was a condition of a cause.
+func (c *Conditions) Remove(cause failure.Cause) bool { return c.all.remove(cause) }
+
 func (a *Admission) State() queue.HostState                               { return a.all.state() }
 func (a *Admission) Empty() <-chan struct{}                               { return a.all.empty() }
 func (a *Admission) Leases() (held []queue.Lease, shortest time.Duration) { return a.all.leases() }

@@ -144,6 +144,9 @@ func TestWhatIsWithheldGoesNowhereUntilItIsLetGo(t *testing.T) {
 	if _, _, ok := room.Pick(f, noon); ok || chosen(f, want(1)) != "none" {
 		t.Error("what is withheld is chosen")
 	}
+	if got, ok := room.Next(f, "a", noon); ok {
+		t.Errorf("the host takes %s, which is withheld", got.Job)
+	}
 	if hold := f.Hold(want(1), noon); hold.Reason != "" {
 		t.Errorf("a moment's judging is told as %+v", hold)
 	}

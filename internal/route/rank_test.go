@@ -53,20 +53,22 @@ func TestSharesAreThoseOfTheLastMinutesAfterDays(t *testing.T) {
 	}
 }
 
-// What the lane that was served last had used then is next to nothing after many half-lives, also for a newcomer.
+// What the lane that was served last had used then is next to nothing after 50 half-lives, also for a newcomer.
 func TestANewcomerStartsLevelAfterALongTime(t *testing.T) {
 	t.Parallel()
-	f, r := fleet(online("a")), room(ticket(1, "acme", 5))
+	waits := ticket(2, "old", 5)
+	waits.Only = []string{"nowhere"}
+	f, r := fleet(online("a")), room(ticket(1, "acme", 5), waits)
+	r.Age = 1000 * time.Hour
+	next(r, f, noon)
 	r.Charge("acme", 5, 1000, noon)
-	if got := next(r, f, noon); got != 1 {
+	r.Remove(1)
+	r.Put(ticket(5, "acme", 5))
+	if got := next(r, f, noon); got != 5 {
 		t.Fatalf("ticket %d is next", got)
 	}
-	r.Remove(1)
-	later := noon.Add(500 * time.Minute) // 50 half-lives
-	waits := ticket(2, "old", 5)
-	waits.Received, waits.Only = later, []string{"nowhere"}
-	r.Put(waits)
-	next(r, f, later)
+	r.Remove(5)
+	later := noon.Add(500 * time.Minute)
 	r.Charge("old", 5, 10, later)
 	other, fresh := ticket(3, "old", 5), ticket(4, "new", 5)
 	other.Received, fresh.Received = later, later
@@ -325,6 +327,62 @@ func TestABlockIsRoundedUpToASecond(t *testing.T) {
 	for cooldown, want := range map[time.Duration]time.Duration{time.Second: time.Second, time.Second + 1: 2 * time.Second, 1: time.Second} {
 		if got := (route.Policy{Cooldown: cooldown}).BlockFor(0, 0); got != want {
 			t.Errorf("%s: %s", cooldown, got)
+		}
+	}
+}
+
+// A running job counts as a second while none of its lane has ended, and as what one usually takes by the time that it is.
+func TestWhatRunsCountsByTheTimeThatItIs(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a"), online("b")), room(ticket(1, "acme", 5), ticket(2, "bolt", 5))
+	f.Occupy("b", route.Run{Tenant: "acme", Job: "x", Priority: 5, Hash: hashOf(2)})
+	next(r, f, noon)
+	r.Charge("bolt", 5, 1.5, noon)
+	if got := next(r, f, noon); got != 1 {
+		t.Errorf("ticket %d is next, want that of acme at 1 s", got)
+	}
+	f, r = fleet(online("a"), online("b")), room(ticket(1, "acme", 5), ticket(2, "bolt", 5))
+	f.Occupy("b", route.Run{Tenant: "acme", Job: "x", Priority: 5, Hash: hashOf(2)})
+	next(r, f, noon)
+	later := noon.Add(10 * time.Minute)
+	r.Charge("acme", 5, 100, noon)
+	r.Charge("bolt", 5, 125, later)
+	if got := next(r, f, later); got != 2 {
+		t.Errorf("ticket %d is next, want that of bolt at 125 s, while acme is at 50 s and one that takes 100 s", got)
+	}
+}
+
+func TestARunningJobCountsInTheLaneOfItsPriorityOrOfTheCeiling(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ceiling, running int
+		next             uint64
+	}{
+		"AboveTheCeiling": {5, 6, 2},
+		"FarAboveIt":      {5, 9, 2},
+		"AtTheCeiling":    {5, 5, 2},
+		"Below":           {5, 4, 1},
+		"AnotherLane":     {9, 7, 1},
+		"AnotherAndBelow": {9, 4, 1},
+	} {
+		f, r := fleet(online("a"), online("b")), route.NewRoom()
+		r.PutCeiling("acme", c.ceiling)
+		r.Put(ticket(1, "acme", 5))
+		r.Put(ticket(2, "bolt", 5))
+		f.Occupy("b", route.Run{Tenant: "acme", Job: "x", Priority: c.running, Hash: hashOf(2)})
+		if got := next(r, f, noon); got != c.next {
+			t.Errorf("%s: ticket %d is next, want %d", name, got, c.next)
+		}
+	}
+}
+
+func TestACapIsNeverLessThanNone(t *testing.T) {
+	t.Parallel()
+	f := fleet()
+	for most, cap := range map[int]int{-3: 0, 0: 0, 1: 1} {
+		f.PutTenant("acme", 1, most)
+		if got := f.Cap("acme"); got != cap {
+			t.Errorf("with %d the cap is %d", most, got)
 		}
 	}
 }

@@ -225,11 +225,9 @@ func (s Strikes) widen(b *Block) (Strikes, *Block) {
 		return s, nil
 	}
 	b.Level, b.Until = old.Level, old.Until
-	switch { // the block that holds for everyone, or for everyone from a smaller size on, gets the tenants of the other
-	case b.covers(old):
-	case old.forAll() && (!b.forAll() || old.least() < b.least()):
+	if old.forAll() && (!b.forAll() || old.least() < b.least()) { // it holds for everyone, or from a smaller size on
 		b = old.with(b)
-	default:
+	} else {
 		b = b.with(old)
 	}
 	s.Open = b

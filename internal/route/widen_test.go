@@ -136,3 +136,60 @@ func TestASuccessLiftsABlockForALack(t *testing.T) {
 		t.Errorf("lifted by hand: %+v", lifted)
 	}
 }
+
+func TestOnlyTenantsWithEnoughFailuresWidenABlock(t *testing.T) {
+	t.Parallel()
+	var s route.Strikes
+	var b *route.Block
+	s, _ = s.Add(strike(1, failure.Timeout, "bolt"), noon, route.Development())
+	for n := range 3 {
+		s, b = s.Add(strike(n+2, failure.Timeout, "acme"), noon, route.Development())
+	}
+	if b == nil || !b.HoldsFor("acme", 0) || b.HoldsFor("bolt", 0) {
+		t.Fatalf("block %+v", b)
+	}
+	if _, lift, _ := s.Success("acme", 0, noon, noon); !lift {
+		t.Error("acme's success does not lift what holds acme alone")
+	}
+}
+
+func TestTheSmallestJobThatRanOutCountsWhateverHasRun(t *testing.T) {
+	t.Parallel()
+	first := outOfMemory(1, "acme", 500)
+	first.Ran = 300
+	s, b := route.Strikes{}.Add(first, noon, route.Production())
+	if b == nil || b.Size != 500 {
+		t.Fatalf("block %+v", b)
+	}
+	s, _ = s.Add(outOfMemory(2, "acme", 1000), noon, route.Production())
+	if got := s.Memory["acme"]; got != (route.Shortage{Failures: 2, Size: 500}) {
+		t.Errorf("after a bigger one: %+v", got)
+	}
+	s, _ = s.Add(outOfMemory(3, "acme", 0), noon, route.Production())
+	s.Ran = 4000
+	next, _, changed := s.Success("acme", 2000, noon, noon)
+	if got := next.Memory["acme"]; !changed || got != (route.Shortage{Failures: 3, Unknown: true}) || next.Ran != 4000 {
+		t.Errorf("after one that had enough: changed %t, %+v", changed, next)
+	}
+}
+
+// Failures are told in any order.
+func TestTheNewestFailureIsTheOneThatASuccessMustNotClear(t *testing.T) {
+	t.Parallel()
+	var s route.Strikes
+	for n, at := range []time.Duration{10 * time.Second, 0} {
+		f := strike(n+1, failure.ExecutionError, "acme")
+		f.At = noon.Add(at)
+		s, _ = s.Add(f, noon, route.Development())
+	}
+	if next, _, changed := s.Success("acme", 0, noon.Add(5*time.Second), noon.Add(20*time.Second)); changed || next.Tenants["acme"] != 2 {
+		t.Errorf("a success between the two: changed %t, %+v", changed, next)
+	}
+}
+
+func TestABlockForALackLastsAsLongAsTheUsualCap(t *testing.T) {
+	t.Parallel()
+	if _, b := (route.Strikes{}).Add(strike(1, failure.Incapable, "acme"), noon, route.Policy{}); b == nil || b.Until.Sub(noon) != 15*time.Minute {
+		t.Errorf("block %+v", b)
+	}
+}

@@ -141,12 +141,22 @@ func mutateRoom(ctx context.Context, path string, o options, deadline time.Time,
 		if err := s.measure(ctx, work); err != nil {
 			return err
 		}
-		results = append(results, s.tryAll(ctx, fresh)...)
+		results = append(results, tried(s.tryAll(ctx, fresh), o.run != "")...)
 		results = append(results, past.fill(s.tryAll(ctx, again))...)
 	}
 	slices.SortFunc(results, func(a, b result) int { return cmp.Compare(a.change.id, b.change.id) })
 	report(out, path, results, len(b.unbuilt), &s)
 	return past.write(results)
+}
+
+// tried gives the results of changes that are new. With some of the tests only, one that survives counts as not tried.
+func tried(results []result, some bool) []result {
+	for i, r := range results {
+		if some && (r.outcome == survived || r.outcome == unreached) {
+			results[i].outcome = untried
+		}
+	}
+	return results
 }
 
 // selectChanges divides the changes into those that no former run has tried, those that it has not killed, and those that
