@@ -56,6 +56,7 @@ func (f *films) Has(string) bool                                                
 func (f *films) Clear(context.Context, string) error                               { return nil }
 func (f *films) Discard(string)                                                    {}
 func (f *films) Upload(context.Context, string, string, io.Reader) (string, error) { return "", nil }
+func (f *films) PutCached(context.Context, string, io.Reader) error                { return nil }
 
 func (f *films) Record(context.Context, string) ([]byte, error) { return nil, nil }
 
