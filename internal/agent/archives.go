@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -28,13 +29,17 @@ const (
 	mostPacks      = 300
 	allArchives    = 64 << 20 // bytes of all files of a host
 	archivesEvery  = time.Hour
+	archivesAgain  = 10 * time.Minute // after what not all could be read
 )
+
+// errTooLarge says that what a host has of a pack is more than the catalogue takes.
+var errTooLarge = errors.New("it is larger than what the catalogue takes")
 
 // archives are those of a host that were stored last. Only the goroutine that reads the catalogue uses them.
 type archives struct {
 	process string            // ComfyUI's; packs are loaded when it starts
 	listed  string            // digest of what they were read from
-	read    time.Time         // zero: not all could be read
+	read    time.Time         // so that they are read again an hour later; zero: at the next reading
 	stored  map[string]stored // by route
 }
 
@@ -53,14 +58,14 @@ func (h *host) archive(ctx context.Context, answers map[string][]byte, again boo
 		return a.stored, nil
 	}
 	*a = archives{process: process, listed: listed, read: time.Now(), stored: map[string]stored{}}
-	room := allArchives
+	room, whole := allArchives, true
 	wanted := scripts(answers[extensionsRoute])
 	wanted[subgraphsRoute] = subgraphs(answers[subgraphsRoute])
 	for _, route := range slices.Sorted(maps.Keys(wanted)) {
 		files, size, err := h.filesBelow(ctx, route, wanted[route], min(room, largestArchive))
 		if err != nil {
 			h.log.Debug("left out of the catalogue", "route", route, "error", err)
-			a.read = time.Time{} // the next reading tries again
+			whole = whole && errors.Is(err, errTooLarge) // which it stays
 			continue
 		}
 		if len(files) == 0 {
@@ -77,6 +82,9 @@ func (h *host) archive(ctx context.Context, answers map[string][]byte, again boo
 			return nil, err
 		}
 		a.stored[queue.ArchiveRoute(route)] = stored{digest, len(packed)}
+	}
+	if !whole {
+		a.read = a.read.Add(archivesAgain - archivesEvery)
 	}
 	return a.stored, nil
 }
@@ -116,7 +124,7 @@ func (h *host) file(ctx context.Context, route string, most int) (body []byte, t
 		return nil, false, fmt.Errorf("read /%s: %w", route, err)
 	}
 	if len(body) > most {
-		return nil, false, fmt.Errorf("the answer of /%s is larger than the %d bytes that are left", route, most)
+		return nil, false, fmt.Errorf("read /%s: %w", route, errTooLarge)
 	}
 	return body, true, nil
 }

@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,7 +35,8 @@ func TestScriptsAndSubgraphsAreInTheCatalogueAsTheyWereWhenComfyUIStarted(t *tes
 	pages := map[string]string{
 		"object_info": `{"KSampler":{}}`, "models": `[]`, "i18n": `{"en":{}}`,
 		"extensions": `["/extensions/core/x.js","/extensions/my%20pack/js/a.js","/extensions/my%20pack/b.js","/extensions/my%20pack/gone.js",` +
-			`"/extensions/my%20pack/../../x.js","/extensions/%2e%2e/x.js","/extensions/a%2Fb/x.js","/extensions/no","x",""]`,
+			`"/extensions/my%20pack/../../x.js","/extensions/%2e%2e/x.js","/extensions/a%2Fb/x.js","/extensions/no","x","","/extensions/huge/a.js"]`,
+		"extensions/huge/a.js": strings.Repeat("x", 16<<20+1),
 		"extensions/core/x.js": "x", "extensions/my pack/js/a.js": "a", "extensions/my pack/b.js": "b", "x.js": "secret", "extensions/a/b/x.js": "x",
 		"global_subgraphs": `{"one":{"name":"s"},"../two":{},"lost":{}}`, "global_subgraphs/one": `{"data":"{}"}`,
 	}
