@@ -29,7 +29,10 @@ const (
 	mostPacks      = 300
 	allArchives    = 64 << 20 // bytes of all files of a host
 	archivesEvery  = time.Hour
-	archivesAgain  = 10 * time.Minute // after what not all could be read
+
+	// readingsBetween is how many readings of the catalogue lie between two of the archives when not all could be read, or the store has lost
+	// some of them: it may be too small for all, and what one host stores again removes what others have.
+	readingsBetween = 10
 )
 
 // errTooLarge says that what a host has of a pack is more than the catalogue takes.
@@ -40,6 +43,7 @@ type archives struct {
 	process string            // ComfyUI's; packs are loaded when it starts
 	listed  string            // digest of what they were read from
 	read    time.Time         // so that they are read again an hour later; zero: at the next reading
+	filled  time.Time         // when they were read
 	stored  map[string]stored // by route
 }
 
@@ -50,14 +54,16 @@ type stored struct {
 }
 
 // archive reads and stores the archives. Those of before stand, unless ComfyUI lists others, was started again, or an hour has passed; again
-// has them read in any case. One that ComfyUI does not answer or that is too large is left out.
+// has them read when that was not a moment ago. One that ComfyUI does not answer or that is too large is left out.
 func (h *host) archive(ctx context.Context, answers map[string][]byte, again bool) (map[string]stored, error) {
 	a := &h.archives
 	process, listed := h.processNow(), queue.CatalogDigest(answers[extensionsRoute])+queue.CatalogDigest(answers[subgraphsRoute])
+	pause := readingsBetween * h.cfg.LearnEvery
+	again = again && time.Since(a.filled) >= pause
 	if !again && !a.read.IsZero() && a.process == process && a.listed == listed && time.Since(a.read) < archivesEvery {
 		return a.stored, nil
 	}
-	*a = archives{process: process, listed: listed, read: time.Now(), stored: map[string]stored{}}
+	*a = archives{process: process, listed: listed, read: time.Now(), filled: time.Now(), stored: map[string]stored{}}
 	room, whole := allArchives, true
 	wanted := scripts(answers[extensionsRoute])
 	wanted[subgraphsRoute] = subgraphs(answers[subgraphsRoute])
@@ -84,7 +90,7 @@ func (h *host) archive(ctx context.Context, answers map[string][]byte, again boo
 		a.stored[queue.ArchiveRoute(route)] = stored{digest, len(packed)}
 	}
 	if !whole {
-		a.read = a.read.Add(archivesAgain - archivesEvery)
+		a.read = a.read.Add(pause - archivesEvery)
 	}
 	return a.stored, nil
 }

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
 	"testing"
@@ -55,6 +56,9 @@ func TestScriptsAndSubgraphsAreInTheCatalogueAsTheyWereWhenComfyUIStarted(t *tes
 				continue
 			}
 			packed, err := h.q.CatalogBlob(h.ctx, digest)
+			if errors.Is(err, queue.ErrNoFile) {
+				continue
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +89,6 @@ func TestScriptsAndSubgraphsAreInTheCatalogueAsTheyWereWhenComfyUIStarted(t *tes
 	if _, err := h.nc.Request("$JS.API.STREAM.PURGE.OBJ_COMFY_CATALOG", nil, time.Minute); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, archives(next())); diff != "" {
-		t.Errorf("in a store that was emptied: %s", diff)
+	for cmp.Diff(want, archives(next())) != "" { // until they are in the store again
 	}
 }
