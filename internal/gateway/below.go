@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"mime"
 	"net/http"
 	"path"
@@ -21,19 +22,26 @@ func (c *catalogs) archives(tenant job.Tenant) map[string][]answering {
 	if known := c.below[tenant]; known != nil {
 		return known
 	}
-	groups := map[string]map[string]answering{}
+	type alike struct { // hosts with the same archives
+		blobs map[string]string
+		hosts answering
+	}
+	installed := map[[sha256.Size]byte]alike{}
 	for name, host := range c.hosts.values {
-		if !c.granted(name, tenant) {
-			continue
+		if c.granted(name, tenant) {
+			installed[host.archives] = alike{host.Blobs, installed[host.archives].hosts.add("", 1, host.Time)}
 		}
-		for route, digest := range host.Blobs {
+	}
+	groups := map[string]map[string]answering{}
+	for _, of := range installed {
+		for route, digest := range of.blobs {
 			if !strings.HasSuffix(route, "/") {
 				continue
 			}
 			if groups[route] == nil {
 				groups[route] = map[string]answering{}
 			}
-			groups[route][digest] = groups[route][digest].add(digest, host.Time)
+			groups[route][digest] = groups[route][digest].add(digest, of.hosts.hosts, of.hosts.time)
 		}
 	}
 	found := make(map[string][]answering, len(groups))

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -24,7 +25,7 @@ type catalogs struct {
 	merging sync.WaitGroup
 
 	mu      sync.Mutex // guards all below
-	hosts   kept[queue.Catalog]
+	hosts   kept[described]
 	grants  kept[[]job.Tenant] // of hosts that serve some tenants only
 	views   map[string]*view   // by the digests of the answers that are merged in them
 	current map[job.Tenant]*view
@@ -41,7 +42,7 @@ type catalogs struct {
 
 func newCatalogs(q *queue.Queue, changed func()) *catalogs {
 	c := &catalogs{
-		q: q, changed: changed, hosts: kept[queue.Catalog]{values: map[string]queue.Catalog{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
+		q: q, changed: changed, hosts: kept[described]{values: map[string]described{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
 		views: map[string]*view{}, current: map[job.Tenant]*view{}, last: map[job.Tenant]*view{}, blobs: map[string][]byte{}, infos: map[string][]classDef{},
 		below: map[job.Tenant]map[string][]answering{},
 	}
@@ -91,7 +92,7 @@ func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
 func (c *catalogs) host(change queue.Change[queue.Catalog]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hosts.take(change.Phase, change.Key, change.Value)
+	c.hosts.take(change.Phase, change.Key, described{change.Value, archivesOf(&change.Value)})
 	clear(c.current)
 	clear(c.below)
 	c.changed()
@@ -122,6 +123,23 @@ func (c *catalogs) granted(host string, tenant job.Tenant) bool {
 	return len(tenants) == 0 || slices.Contains(tenants, tenant)
 }
 
+// described is a host's catalogue, and what tells hosts with the same archives.
+type described struct {
+	queue.Catalog
+	archives [sha256.Size]byte
+}
+
+// archivesOf is a sum of the archives of a catalogue.
+func archivesOf(c *queue.Catalog) [sha256.Size]byte {
+	var all []byte
+	for _, route := range slices.Sorted(maps.Keys(c.Blobs)) {
+		if strings.HasSuffix(route, "/") {
+			all = append(append(append(all, route...), c.Blobs[route]...), 0)
+		}
+	}
+	return sha256.Sum256(all)
+}
+
 // answering is what some hosts answer to a route.
 type answering struct {
 	digest string
@@ -137,9 +155,9 @@ func byHosts(a, b answering) int {
 	return cmp.Or(b.time.Compare(a.time), strings.Compare(a.digest, b.digest))
 }
 
-// add counts a host that answers this.
-func (a answering) add(digest string, asked time.Time) answering {
-	a.digest, a.hosts = digest, a.hosts+1
+// add counts hosts that answer this.
+func (a answering) add(digest string, hosts int, asked time.Time) answering {
+	a.digest, a.hosts = digest, a.hosts+hosts
 	if asked.After(a.time) {
 		a.time = asked
 	}
@@ -151,7 +169,7 @@ func (c *catalogs) answering(tenant job.Tenant, route string) []answering {
 	groups := map[string]answering{}
 	for name, host := range c.hosts.values {
 		if digest := host.Blobs[route]; digest != "" && c.granted(name, tenant) {
-			groups[digest] = groups[digest].add(digest, host.Time)
+			groups[digest] = groups[digest].add(digest, 1, host.Time)
 		}
 	}
 	return slices.SortedFunc(maps.Values(groups), byHosts)
@@ -163,7 +181,7 @@ func (c *catalogs) hostsOf(tenant job.Tenant, holds func(*queue.Catalog) bool) [
 	defer c.mu.Unlock()
 	var names []string
 	for name, host := range c.hosts.values {
-		if c.granted(name, tenant) && holds(&host) {
+		if c.granted(name, tenant) && holds(&host.Catalog) {
 			names = append(names, name)
 		}
 	}
