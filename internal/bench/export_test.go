@@ -11,7 +11,7 @@ import (
 func TimesOfADeadJob() (s Spread, dead int64) {
 	r := newRecorder(&load{jobs: 1})
 	r.publish(0)
-	r.base = r.base.Add(-time.Hour) // it dies an hour later
+	r.base = r.base.Add(-time.Hour) // so that it ends an hour later
 	r.endedOtherwise(0)
 	return since(r.published, r.ended), r.dead.Load()
 }

@@ -19,7 +19,7 @@ import (
 
 const hour = time.Hour // beyond the end of any test
 
-// named is a NATS beside the bench, with the streams of comfyherd in it and nobody there.
+// named is a NATS beside the bench, with the streams of comfyherd in it and no program of a fleet.
 func named(t *testing.T) (*embedded.Server, natsjs.JetStream) {
 	t.Helper()
 	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})

@@ -51,7 +51,7 @@ func TestKillForgetsEverythingButFiles(t *testing.T) {
 	}
 }
 
-// Systems give away ports from 32768 on, to whoever asks for any, as everybody does who starts beside a host that is down.
+// Systems give ports from 32768 on to programs that ask for any port, as programs do that start while a host is down.
 func TestNobodyIsGivenThePortOfAHostThatIsDown(t *testing.T) {
 	t.Parallel()
 	for range 20 {
@@ -204,7 +204,7 @@ func TestFaultsOfSubmission(t *testing.T) {
 	}
 	h.AddFault(comfysim.Fault{Kind: comfysim.FaultSlowAccept, Delay: time.Hour, Times: 1})
 	impatient, answer := h.post(body)
-	h.ended(3) // it ran though nobody heard so
+	h.ended(3) // it ran, although no message said so
 	impatient()
 	if err := <-answer; err == nil {
 		t.Error("slow_accept answered at once")

@@ -102,7 +102,7 @@ func (h *host) ended(n int) []comfysim.Run {
 	return runs
 }
 
-// post submits a prompt and waits for no answer; whoever calls impatient does not want one any more.
+// post submits a prompt and waits for no answer; a call of impatient ends the request.
 func (h *host) post(body string) (impatient func(), answer <-chan error) {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

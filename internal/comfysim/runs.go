@@ -41,7 +41,7 @@ type runLog struct {
 	ended   int
 }
 
-// Runs returns every execution so far, of all lives, in the order they started.
+// Runs returns every execution so far, of all processes, in the order they started.
 func (s *Server) Runs() []Run {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Server is one simulated host: an address that keeps its files, faults and list of runs through any number of process
-// lives. All methods may be called from any goroutine.
+// Server is one simulated host: an address whose files, faults and list of runs stay when its process is killed and started again.
+// All methods may be called from any goroutine.
 type Server struct {
 	cfg     Config
 	addr    string
@@ -47,7 +47,7 @@ func StartAt(addr string, cfg Config) (*Server, error) {
 	return start(func() (net.Listener, error) { return net.Listen("tcp", addr) }, cfg)
 }
 
-// The ports below those that systems give to whoever asks for any: nobody is given one of them by chance while the
+// The ports below those that systems give to programs that ask for any: none of them is given away by chance while the
 // process is down, so that it comes up again on the same address.
 const lowestPort, highestPort = 10_000, 24_999
 

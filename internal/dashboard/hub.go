@@ -14,7 +14,7 @@ import (
 )
 
 // hub follows the stored events and the progress of running jobs for all viewers. It does so from the first viewer on until some time
-// after the last one, so that a dashboard that nobody looks at costs nothing.
+// after the last one, so that a dashboard without viewers costs nothing.
 type hub struct {
 	q   *queue.Queue
 	log *slog.Logger
@@ -64,7 +64,7 @@ func (h *hub) enter(ctx context.Context) error {
 	return err
 }
 
-// join counts a viewer. When events are not followed yet it begins behind a state of the stream; without one nobody joins then.
+// join counts a viewer. When events are not followed yet it begins behind a state of the stream; without a state the viewer is not counted then.
 func (h *hub) join(from *queue.EventsState) (joined bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

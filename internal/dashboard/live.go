@@ -58,7 +58,7 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request) {
 	s.follow(r.Context().Done(), d.hub, at)
 }
 
-// begin greets the viewer and sends what was missed since its last event, or, to one who is new, the newest events that it asks for.
+// begin sends the message hello and what was missed since its last event, or, to a new viewer, the newest events that it asks for.
 func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
 	who := viewerOf(r)
 	after, last, epoch := d.hub.reach()

@@ -14,5 +14,5 @@ func (h *hub) register(r prometheus.Registerer) {
 	)
 }
 
-// DescribeMetrics registers the metrics of a page that nobody sees, for their reference.
+// DescribeMetrics registers the metrics of a page without viewers, for their reference.
 func DescribeMetrics(r prometheus.Registerer) { (&hub{}).register(r) }

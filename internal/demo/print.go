@@ -20,7 +20,7 @@ type printer struct {
 	host    int // width of the column of hosts
 }
 
-// narrow reports whether the terminal has less room than the story likes.
+// narrow reports whether the terminal has less room than the columns need.
 func (t *printer) narrow() bool { return t.width > 0 && t.width < enoughWidth }
 
 const (

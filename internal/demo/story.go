@@ -61,7 +61,7 @@ type demo struct {
 	unobserved []string                 // what was claimed and not seen
 	late       bool                     // the time was over before the end
 	address    string                   // of the page; empty: there is none
-	enter      <-chan time.Time         // has a value for each line that the reader of the story has typed; nil: nobody is waited for
+	enter      <-chan time.Time         // has a value for each line that the reader has typed; nil: no scene waits
 	renewals   int                      // how often a block had to be made again
 }
 
@@ -130,7 +130,7 @@ func (d *demo) playScene(ctx context.Context, number int, s scene) error {
 	return err
 }
 
-// pause prints events until the reader of the story wants the next scene.
+// pause prints events until the time for the next scene has come, or the reader has pressed Enter.
 func (d *demo) pause(ctx context.Context) error {
 	if d.enter == nil {
 		return d.rest(ctx, d.pace())

@@ -291,6 +291,7 @@ func workflowAndHosts(f *fleet, b *tab) {
 	})
 	b.to("blocks")
 	b.until("the pair is marked", `document.querySelector('.cell.struck')?.title.includes('has failed 1×, and is not blocked')`)
+	b.says("Strikes", "1 failure")
 	b.to("hosts/gpu-1")
 	b.says("Strikes", "1 failure")
 }

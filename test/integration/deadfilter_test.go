@@ -33,6 +33,12 @@ func TestDeadLettersAreFoundByEveryFilterAndByAllTogether(t *testing.T) {
 	wantDead(f, jetstream.DeadRequest{Kind: failure.ExecutionError}, "acme/raised")
 	wantDead(f, jetstream.DeadRequest{Kind: failure.Timeout}, "")
 	wantDead(f, jetstream.DeadRequest{Since: "0s"}, "")
+	counted := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{Group: "signature"})
+	if counted.Count != 3 || counted.Since == nil {
+		t.Fatalf("the groups are %+v", counted)
+	}
+	f.end(f.submit("acme", job.Spec{ID: "after", Workflow: late, OnlyHosts: []string{"nowhere"}, ExpiresIn: job.Duration(time.Millisecond)}))
+	wantDead(f, jetstream.DeadRequest{Since: counted.Since.Format(time.RFC3339Nano), UpTo: counted.UpTo}, "acme/late acme/raised bolt/late")
 	if again := call[jetstream.RequeueAnswer](f, "requeue", jetstream.RequeueRequest{Reason: failure.Expired, Tenant: "bolt"}); again.Count != 1 || again.Jobs["late"] != "late-r1" {
 		t.Errorf("requeue by two filters answers %+v", again)
 	}

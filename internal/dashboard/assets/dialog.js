@@ -59,10 +59,10 @@ export const asking = () => Boolean(box?.open);
 
 let timer = 0;
 
-/** Says a sentence for a moment, also to screen readers. */
+/** Says a sentence for a moment, also to screen readers; nothing when there is none. */
 export function announce(text, bad = false) {
   const line = document.getElementById('say');
-  if (!line) return;
+  if (!line || !text) return;
   line.textContent = text;
   line.className = bad ? 'toast bad' : 'toast';
   clearTimeout(timer);

@@ -1,7 +1,7 @@
 // Pieces that several views use.
 import { html, nothing } from './vendor/lit-html/lit-html.js';
-import { icon, short } from './format.js';
-import { ago, duration, full } from './time.js';
+import { icon, plural, short } from './format.js';
+import { ago, at, duration, full } from './time.js';
 import { done, keyOf, store } from './store.js';
 import { announce } from './dialog.js';
 import { thumbFor } from './thumbs.js';
@@ -101,3 +101,6 @@ export function nth(row) {
   const most = row.max_attempts ?? store.most.get(keyOf(row.tenant, row.job));
   return html` <span class="quiet" title="attempt ${row.attempt}${most ? `, of ${most} that count` : ''}">${row.attempt}${row.attempt <= most ? `/${most}` : ''}</span>`;
 }
+
+/** What counts against a pair that is not blocked. */
+export const strikes = (s) => html`<span class="pill ${s.probation ? 'block' : 'warn'}">${s.failures ? plural(s.failures, 'failure') : s.level ? plural(s.level, 'earlier block') : 'suspicion'}</span> <span class="quiet">${at(s.last) ? html`the last ${age(at(s.last))}` : nothing}${s.probation ? '; on probation: one job at a time until one succeeds' : ''}</span>`;

@@ -1,4 +1,4 @@
-// The live stream of the page: one for a tab, closed while nobody sees it, and resumed where it ended.
+// The live stream of the page: one for a tab, closed while the tab is hidden, and resumed where it ended.
 import { setTime } from './time.js';
 
 const hiddenFor = 8000; // after which the stream of a hidden tab is closed

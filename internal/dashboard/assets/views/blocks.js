@@ -4,7 +4,7 @@ import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { all, call, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
 import { icon, plural, short, spaces } from '../format.js';
-import { age, hashChip, heading, hostLink, jobLink, link, stale, unready } from '../parts.js';
+import { age, hashChip, heading, hostLink, jobLink, link, stale, strikes, unready } from '../parts.js';
 import { mayOperate, store } from '../store.js';
 import { at, left, now } from '../time.js';
 import { Matrix, partial } from './matrix.js';
@@ -111,5 +111,6 @@ export function render() {
     return html`${head}<div class="card"><div class="empty"><h2>Nothing is blocked</h2><p>${lifted ? html`The last block ended ${age(at(lifted.time))}: ${hostLink(lifted.event.host)}, ${spaces(lifted.event.cause)}.` : 'A block appears here when a workflow fails on a host and not because of the workflow itself.'}</p></div></div>`;
   }
   return html`${head}${stale(list)}${matrix.render(blocks, struck.data ?? [], list.data)}${struck.data?.length ? html`<p class="quiet legend">${icon('triangle')} has failed and is not blocked · ${icon('half')} on probation: one job at a time until one succeeds</p>` : nothing}
-    ${blocks.length ? html`<section class="card"><div class="scroll"><table class="list"><thead><tr><th>Host</th><th>Workflow</th><th>Until</th><th>Because of</th><th class="num" title="How often the pair was blocked">Block</th><th>Job</th><th></th></tr></thead><tbody>${repeat(blocks.slice(0, listed), (b) => `${b.host}.${b.hash}`, tr)}</tbody></table></div>${blocks.length > listed ? html`<p class="in quiet">${plural(blocks.length - listed, 'further block')}: open a host</p>` : nothing}</section>` : nothing}`;
+    ${blocks.length ? html`<section class="card"><div class="scroll"><table class="list dense"><thead><tr><th>Host</th><th>Workflow</th><th>Until</th><th>Because of</th><th class="num" title="How often the pair was blocked">Block</th><th>Job</th><th></th></tr></thead><tbody>${repeat(blocks.slice(0, listed), (b) => `${b.host}.${b.hash}`, tr)}</tbody></table></div>${blocks.length > listed ? html`<p class="in quiet">${plural(blocks.length - listed, 'further block')}: open a host</p>` : nothing}</section>` : nothing}
+    ${struck.data?.length ? html`<section class="card"><h2>Strikes</h2><div class="scroll"><table class="list dense"><tbody>${repeat(struck.data.slice(0, listed), (s) => `${s.host}.${s.hash}`, (s) => html`<tr data-row tabindex="0"><td class="tight lead"><b>${hostLink(s.host)}</b></td><td class="tight">${hashChip(s.hash)}</td><td>${strikes(s)}</td></tr>`)}</tbody></table></div></section>` : nothing}`;
 }

@@ -4,7 +4,7 @@ import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { all, call, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
 import { badge, count, plural, short, spaces } from '../format.js';
-import { age, hashChip, heading, jobLink, kept, link, nodeOf, progress, stale, unready } from '../parts.js';
+import { age, hashChip, heading, jobLink, kept, link, nodeOf, progress, stale, strikes, unready } from '../parts.js';
 import { keyOf, mayOperate, store } from '../store.js';
 import { at, duration, left, now, span, whole } from '../time.js';
 import { acts, busy, mean, ofRun, ran, slots, unblock, vram, words } from './hosts.js';
@@ -98,9 +98,9 @@ function blocked() {
 }
 
 /** Workflows that have failed here and are not blocked. */
-function strikes() {
+function struckCard() {
   if (!struck.data?.length) return nothing;
-  return html`<section class="card"><header><h2>Strikes</h2><span class="quiet">not blocked</span></header><div class="in">${struck.data.slice(0, 30).map((s) => html`<p class="row">${hashChip(s.hash)} <span class="pill ${s.probation ? 'block' : 'warn'}">${s.failures ? plural(s.failures, 'failure') : 'none since'}</span> <span class="quiet">${s.probation ? 'on probation: one job at a time until one succeeds' : ''} ${age(at(s.last))}</span></p>`)}${struck.data.length > 30 ? html`<p class="quiet">${plural(struck.data.length - 30, 'further workflow')}</p>` : nothing}</div></section>`;
+  return html`<section class="card"><header><h2>Strikes</h2><span class="quiet">not blocked</span></header><div class="in">${struck.data.slice(0, 30).map((s) => html`<p class="row">${hashChip(s.hash)} ${strikes(s)}</p>`)}${struck.data.length > 30 ? html`<p class="quiet">${plural(struck.data.length - 30, 'further workflow')}</p>` : nothing}</div></section>`;
 }
 
 export function render() {
@@ -117,7 +117,7 @@ export function render() {
     </div><div>
     ${h.busy?.some(Boolean) ? html`<section class="card"><header><h2>The last hour</h2><span class="quiet">busy ${mean(h)} % of it</span></header><div class="in">${busy(h)}</div></section>` : nothing}
     <section class="card"><h2>About</h2><div class="in"><dl class="facts">${about(h).map(([k, v]) => html`<dt>${k}</dt><dd>${v}</dd>`)}</dl></div></section>
-    ${blocked()}${strikes()}${capability(h)}
+    ${blocked()}${struckCard()}${capability(h)}
     ${h.recent?.length ? html`<section class="card"><h2>Warm workflows</h2><div class="in row">${h.recent.map((x) => hashChip(x))}</div></section>` : nothing}
     ${events.data?.length ? html`<section class="card"><header><h2>Events</h2><span class="quiet">of the last day</span></header><ul class="tail">${repeat(events.data.slice(0, 30), (e) => e.sequence, line)}</ul></section>` : nothing}
     </div></div>`;

@@ -58,7 +58,7 @@ function tr(w) {
   const bad = c.dead ?? 0;
   const open = ['queued', 'waiting', 'started', 'failed', 'retrying'].reduce((n, s) => n + (c[s] ?? 0), 0);
   return html`<tr data-row data-key=${w.hash} tabindex="0"><td class="lead"><a class="row" href=${link(`workflow/${w.hash}`)}><span class="frame mini">${w.thumb || (w.output && drawn.test(w.output)) ? picture(fileOf(w.thumb || w.output), '') : icon('workflows')}</span><span>${w.title ? html`<b>${w.title}</b><br>` : nothing}<span class="mono quiet">${short(w.hash)}</span></span></a>${rule(ruled[w.hash])}</td>
-    <td class="num tight" data-label="unfinished">${open ? html`<a href=${link('jobs', { hash: short(w.hash) })}>${count(open)}</a>` : ''}</td><td class="num tight" data-label="completed">${count(good)}</td>
+    <td class="num tight ${open ? '' : 'none'}" data-label="unfinished">${open ? html`<a href=${link('jobs', { hash: short(w.hash) })}>${count(open)}</a>` : ''}</td><td class="num tight" data-label="completed">${count(good)}</td>
     <td class="num tight ${bad ? '' : 'none'}" data-label="dead">${bad ? html`<a class="pill bad" href=${link('jobs', { hash: short(w.hash), state: 'dead' })}>${icon('cross')}${count(bad)}</a>` : nothing}</td>
     <td class="num tight ${w.per_hour ? '' : 'none'}" data-label="in the last hour">${w.per_hour ? count(w.per_hour) : html`<span class="quiet">–</span>`}</td>
     <td class="num tight" data-label="success">${good + bad ? percent(good / (good + bad)) : '–'}</td>
