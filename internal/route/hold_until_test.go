@@ -11,27 +11,27 @@ import (
 func TestAJobThatIsBlockedEverywhereWaitsForTheFirstBlockToEnd(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		ends []time.Duration // of the blocks on a, b and c; 0 = not known
-		want time.Duration
+		ends []int // of the blocks on a, b and c, in seconds; 0 = not known
+		want int
 	}{
-		"First":    {[]time.Duration{30, 60, 90}, 30},
-		"Second":   {[]time.Duration{60, 30, 90}, 30},
-		"Last":     {[]time.Duration{90, 60, 30}, 30},
-		"Unknown":  {[]time.Duration{60, 0, 90}, 60},
-		"NoneOfIt": {[]time.Duration{0, 0, 0}, 0},
+		"First":    {[]int{30, 60, 90}, 30},
+		"Second":   {[]int{60, 30, 90}, 30},
+		"Last":     {[]int{90, 60, 30}, 30},
+		"Unknown":  {[]int{60, 0, 90}, 60},
+		"NoneOfIt": {[]int{0, 0, 0}, 0},
 	} {
 		f := fleet(online("a"), online("b"), online("c"))
 		for i, end := range c.ends {
 			b := block(string(rune('a'+i)), 1)
 			b.Until = time.Time{}
 			if end > 0 {
-				b.Until = noon.Add(end * time.Second)
+				b.Until = noon.Add(seconds(float64(end)))
 			}
 			f.PutBlock(b)
 		}
 		var want time.Time
 		if c.want > 0 {
-			want = noon.Add(c.want * time.Second)
+			want = noon.Add(seconds(float64(c.want)))
 		}
 		if hold := f.Hold(route.Want{Hash: hashOf(1), Tenant: "acme"}, noon); hold.Reason != route.AllBlocked || !hold.Until.Equal(want) {
 			t.Errorf("%s: it waits for %s until %s, want %s", name, hold.Reason, hold.Until, want)
