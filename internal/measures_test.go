@@ -21,6 +21,7 @@ var measures = map[string]func(tree) []string{
 	"NineteenInTwentyFunctionsAreShort": usualProblems,
 	"TheGlossaryIsInOrder":              glossaryProblems,
 	"NamesUseOurWords":                  wordProblems,
+	"ACallThatFillsComesFirst":          returnProblems,
 }
 
 func TestTheHouseIsMeasured(t *testing.T) {
@@ -59,6 +60,8 @@ func TestEveryMeasureBites(t *testing.T) {
 		"Worker":                   {"NamesUseOurWords", "cmd/agent/a.go", "type workerPool int", "workerPool"},
 		"WorkerAsField":            {"NamesUseOurWords", "cmd/agent/a.go", "type pool struct{ worker int }", "worker"},
 		"WorkerOfComfyUI":          {"NamesUseOurWords", "internal/comfy/a.go", "var worker int", ""},
+		"ReturnedBesideACall":      {"ACallThatFillsComesFirst", "internal/queue/a.go", "func f() (a int, err error) { return a, g(1, &a) }", "internal/queue/a.go:2: a "},
+		"ReturnedBehindACall":      {"ACallThatFillsComesFirst", "internal/queue/a.go", "func f() (a int, err error) { return a, g(&b) }", ""},
 		"AskedForIsNoTask":         {"NamesUseOurWords", "internal/route/a.go", "var asked, multitasking int", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

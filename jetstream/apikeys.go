@@ -21,6 +21,5 @@ type APIKeysAnswer struct {
 
 // KeepAPIKeys gives the fleet the keys of a job that is submitted afterwards, with the same ID and with APIKeys set in its Spec.
 func (c *Client) KeepAPIKeys(ctx context.Context, keys APIKeys) (APIKeysAnswer, error) {
-	var a APIKeysAnswer
-	return a, c.call(ctx, "api_keys", keys, &a)
+	return answerTo[APIKeysAnswer](ctx, c, "api_keys", keys)
 }

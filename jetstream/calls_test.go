@@ -227,7 +227,7 @@ func TestWhatJetStreamSaysOfAPublishIsTold(t *testing.T) {
 			}
 		}
 		for _, is := range []error{jetstream.ErrLaneFull, jetstream.ErrNoSpace, jetstream.ErrTooLarge} {
-			if errors.Is(err, is) != (is == c.is) {
+			if errors.Is(err, is) != errors.Is(c.is, is) {
 				t.Errorf("%s: %v is %v: %t", name, err, is, errors.Is(err, is))
 			}
 		}

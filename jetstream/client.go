@@ -60,6 +60,12 @@ func (c *Client) call(ctx context.Context, name string, request, answer any) err
 	return nil
 }
 
+// answerTo is call with a new answer.
+func answerTo[A any](ctx context.Context, c *Client, name string, request any) (a A, err error) {
+	err = c.call(ctx, name, request, &a)
+	return a, err
+}
+
 // exchange sends a call with headers and bytes as they are. When the dispatcher that receives it is stopping and has not begun,
 // it sends the call again.
 func (c *Client) exchange(ctx context.Context, name string, header nats.Header, body []byte) (*nats.Msg, error) {

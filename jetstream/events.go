@@ -17,15 +17,13 @@ import (
 // Jobs lists the tenant's jobs, the one with the newest event first. A page may be short, or empty, although more follow: ask again
 // with Next as Before until Next is 0.
 func (c *Client) Jobs(ctx context.Context, r JobsRequest) (JobsAnswer, error) {
-	var a JobsAnswer
-	return a, c.call(ctx, "jobs", r, &a)
+	return answerTo[JobsAnswer](ctx, c, "jobs", r)
 }
 
 // Events gives a page of the stored events of the tenant's jobs, oldest first. Next is the After of the next request, also at the
 // end, so a program that keeps it misses no event that is still stored.
 func (c *Client) Events(ctx context.Context, r EventsRequest) (EventsAnswer, error) {
-	var a EventsAnswer
-	return a, c.call(ctx, "events", r, &a)
+	return answerTo[EventsAnswer](ctx, c, "events", r)
 }
 
 // Follow gives the events of the tenant's jobs that are stored behind a sequence (0: all of them), and then further ones as they are

@@ -19,8 +19,7 @@ func (c *Client) Status(ctx context.Context, id ID) (JobStatus, error) {
 // and if not, why; 500 hosts at a time. The request's tenant may be empty. An unknown job is a NotFound, an invalid workflow a
 // BadRequest.
 func (c *Client) Why(ctx context.Context, r WhyRequest) (WhyAnswer, error) {
-	var a WhyAnswer
-	return a, c.call(ctx, "why", r, &a)
+	return answerTo[WhyAnswer](ctx, c, "why", r)
 }
 
 // Cancel ends a job, or all jobs that wait in a lane, or all jobs of the tenant that wait. Of one job the answer says how it ended,
@@ -50,15 +49,13 @@ func (c *Client) Dead(ctx context.Context, r DeadRequest) (DeadAnswer, error) {
 // condition is a BadRequest unless All is set. Jobs that were requeued before are left out unless Again is set, so without it a call
 // may be repeated after an error.
 func (c *Client) Requeue(ctx context.Context, r RequeueRequest) (RequeueAnswer, error) {
-	var a RequeueAnswer
-	return a, c.call(ctx, "requeue", r, &a)
+	return answerTo[RequeueAnswer](ctx, c, "requeue", r)
 }
 
 // Queue lists the tenant's lanes in which jobs wait or run, each with its share of the hosts' time and the position that a new job
 // would get.
 func (c *Client) Queue(ctx context.Context) (QueueAnswer, error) {
-	var a QueueAnswer
-	return a, c.call(ctx, "queue", QueueRequest{}, &a)
+	return answerTo[QueueAnswer](ctx, c, "queue", QueueRequest{})
 }
 
 // Story gives all that is stored of a job: its state and newest events as Status does, and the job as it was published, without its
@@ -73,13 +70,11 @@ func (c *Client) Story(ctx context.Context, id ID) (JobStory, error) {
 // Waiting lists the tenant's jobs that wait, in the order in which they are expected to start, at most 500 at a time: while the
 // answer's Next is not 0, ask again with it as After.
 func (c *Client) Waiting(ctx context.Context, r WaitingRequest) (WaitingAnswer, error) {
-	var a WaitingAnswer
-	return a, c.call(ctx, "waiting", r, &a)
+	return answerTo[WaitingAnswer](ctx, c, "waiting", r)
 }
 
 // Workflows lists the workflows of the tenant's jobs, the one with the newest event first, at most 500 at a time: while the answer's
 // Next is not 0, ask again with it as Before.
 func (c *Client) Workflows(ctx context.Context, r WorkflowsRequest) (WorkflowsAnswer, error) {
-	var a WorkflowsAnswer
-	return a, c.call(ctx, "workflows", r, &a)
+	return answerTo[WorkflowsAnswer](ctx, c, "workflows", r)
 }

@@ -141,38 +141,32 @@ type RedeliverAnswer struct {
 
 // Webhooks lists the tenant's webhooks, each with its last tries.
 func (c *Client) Webhooks(ctx context.Context, r WebhooksRequest) (WebhooksAnswer, error) {
-	var a WebhooksAnswer
-	return a, c.call(ctx, "webhooks", r, &a)
+	return answerTo[WebhooksAnswer](ctx, c, "webhooks", r)
 }
 
 // SetWebhook makes a webhook, or changes one. The secret of a new one is only in this answer. A wrong address is a BadRequest.
 func (c *Client) SetWebhook(ctx context.Context, r SetWebhookRequest) (SetWebhookAnswer, error) {
-	var a SetWebhookAnswer
-	return a, c.call(ctx, "webhooks.set", r, &a)
+	return answerTo[SetWebhookAnswer](ctx, c, "webhooks.set", r)
 }
 
 // RemoveWebhook removes a webhook.
 func (c *Client) RemoveWebhook(ctx context.Context, r RemoveWebhookRequest) (RemoveWebhookAnswer, error) {
-	var a RemoveWebhookAnswer
-	return a, c.call(ctx, "webhooks.remove", r, &a)
+	return answerTo[RemoveWebhookAnswer](ctx, c, "webhooks.remove", r)
 }
 
 // RotateWebhook gives a webhook another secret. For a time deliveries are signed with both, so that the receiver can change over
 // without missing one.
 func (c *Client) RotateWebhook(ctx context.Context, r RotateWebhookRequest) (SetWebhookAnswer, error) {
-	var a SetWebhookAnswer
-	return a, c.call(ctx, "webhooks.rotate", r, &a)
+	return answerTo[SetWebhookAnswer](ctx, c, "webhooks.rotate", r)
 }
 
 // TestWebhook has a test delivered; Webhooks shows what came of it.
 func (c *Client) TestWebhook(ctx context.Context, r TestWebhookRequest) (TestWebhookAnswer, error) {
-	var a TestWebhookAnswer
-	return a, c.call(ctx, "webhooks.test", r, &a)
+	return answerTo[TestWebhookAnswer](ctx, c, "webhooks.test", r)
 }
 
 // RedeliverWebhook has stored events delivered again, at most 500 at a time: while the answer's Next is not 0, ask again with it as
 // After.
 func (c *Client) RedeliverWebhook(ctx context.Context, r RedeliverRequest) (RedeliverAnswer, error) {
-	var a RedeliverAnswer
-	return a, c.call(ctx, "webhooks.redeliver", r, &a)
+	return answerTo[RedeliverAnswer](ctx, c, "webhooks.redeliver", r)
 }

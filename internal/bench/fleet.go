@@ -63,7 +63,8 @@ func RunApart(ctx context.Context, cfg Config) (result Traffic, err error) {
 		return Traffic{}, err
 	}
 	result.Config, result.Processes, result.PresenceTTL = settings(&cfg), cfg.Processes, q.PresenceTTL().Seconds()
-	return result, a.measure(ctx, nc, js, &result)
+	err = a.measure(ctx, nc, js, &result)
+	return result, err
 }
 
 func (c Config) checkApart() error {

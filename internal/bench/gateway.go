@@ -118,7 +118,8 @@ func RunGateway(ctx context.Context, cfg GatewayConfig) (result GatewayResult, e
 		return result, err
 	}
 	result.CPUs, result.Go = runtime.NumCPU(), runtime.Version()
-	return result, b.stages(running, &result)
+	err = b.stages(running, &result)
+	return result, err
 }
 
 func (b *gatewayBench) stages(ctx context.Context, result *GatewayResult) error {

@@ -166,7 +166,8 @@ func submission(body []byte) (fields map[string]json.RawMessage, listLike, ok bo
 	}
 	switch v.(type) {
 	case map[string]any:
-		return fields, false, json.Unmarshal(body, &fields) == nil
+		err = json.Unmarshal(body, &fields)
+		return fields, false, err == nil
 	case []any, string:
 		return nil, true, true
 	}
@@ -235,7 +236,8 @@ func executionTargets(raw json.RawMessage) (targets []string, ok bool) {
 		return nil, true
 	}
 	targets = []string{}
-	return targets, json.Unmarshal(raw, &targets) == nil
+	err := json.Unmarshal(raw, &targets)
+	return targets, err == nil
 }
 
 // addExtra builds extra_data as the server keeps it: without secrets, with client_id and create_time.

@@ -132,7 +132,8 @@ func (d *Dashboard) answer(r *http.Request, who Viewer, name string, needs use, 
 
 func (d *Dashboard) ask(ctx context.Context, who Viewer, name string, request any) (answer json.RawMessage, err error) {
 	if who.Role == OfTenant {
-		return answer, d.q.CallOf(ctx, who.Tenant, name, request, &answer)
+		err = d.q.CallOf(ctx, who.Tenant, name, request, &answer)
+		return answer, err
 	}
 	err = d.q.Call(ctx, name, request, &answer)
 	return answer, err

@@ -106,7 +106,8 @@ func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (spec job.
 	if body, err = spec.Encode(); err != nil {
 		return spec, nil, err
 	}
-	return spec, body, g.checkRunnable(ctx, of.name, graph, &spec, body)
+	err = g.checkRunnable(ctx, of.name, graph, &spec, body)
+	return spec, body, err
 }
 
 // large reports whether a job does not fit in a message of NATS.

@@ -101,7 +101,7 @@ func TestWaitsAreOfFirstAttemptsAndOfAnyLength(t *testing.T) {
 		d.add("one", job.Started, -time.Minute, job.Brief{Host: "gpu-1", Attempt: 2})
 		d.add("two", job.Queued, -time.Minute, job.Brief{})
 		d.add("two", job.Waiting, -time.Second, job.Brief{Attempt: 1})
-		if got := d.Pace("acme", d.noon()); got.Started != 1 || got.WaitMost < c.low || got.WaitMost > c.high || got.WaitP95 != got.WaitMost {
+		if got := d.Pace("acme", d.noon()); got.Started != 1 || got.WaitMost < c.low || got.WaitMost > c.high || got.WaitP95 != got.WaitMost || got.GPU != 0 {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
@@ -134,6 +134,9 @@ func TestAnAttemptIsKeptWhenARunEnds(t *testing.T) {
 	d.add("two", job.Dead, -2*time.Minute, on)
 	d.add("three", job.Started, -4*time.Minute, job.Brief{})
 	d.add("three", job.Completed, -time.Minute, job.Brief{})
+	if pace := d.Pace("acme", d.noon()); pace.GPU != 7*time.Minute || pace.Started != 2 {
+		t.Errorf("%+v", pace)
+	}
 	var got []string
 	for _, a := range d.Attempts("gpu-1") {
 		got = append(got, fmt.Sprint(a.Job, " ", a.End, " ", a.Kind, " ", a.Ended.Sub(a.Begun)))

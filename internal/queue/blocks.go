@@ -48,7 +48,8 @@ func BlockOf(e Entry) (route.Block, error) {
 		return route.Block{}, fmt.Errorf("the value names another pair than the key: host %.80q, hash %.80q", b.Host, b.Hash)
 	}
 	b.Host, b.Hash = route.HostID(host), hash
-	return b, checkBlock(&b)
+	err = checkBlock(&b)
+	return b, err
 }
 
 // StrikesOf decodes the strikes of a pair.

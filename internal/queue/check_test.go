@@ -101,6 +101,20 @@ func TestALeaseHasItsForm(t *testing.T) {
 		"$JS.ACK.hub.ACC.COMFY_JOBS.dispatch_9.1.7.3.1.0.x.y":   false,
 		"$JS.ACK.hub..COMFY_JOBS.dispatch_9.1.7.3.1.0":          false,
 		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.0\r\nPUB x 1":    false,
+		"$JS.ACK.COMFY_DEAD.dispatch_5.1.7.3.1.0":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_/.1.7.3.1.0":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_:.1.7.3.1.0":               false,
+		"$JS.ACK.COMFY_JOBS.5.1.7.3.1.0":                        false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.x.7.3.1.0":               false,
+		"COMFY_JOBS.dispatch_5.1.7.3.1.0":                       false,
+		"$JS.ACK.*.ACC.COMFY_JOBS.dispatch_5.1.7.3.1.0":         false,
+		"$JS.ACK.hub.>.COMFY_JOBS.dispatch_5.1.7.3.1.0":         false,
+		"$JS.ACK.hub.a b.COMFY_JOBS.dispatch_5.1.7.3.1.0":       false,
+		"$JS.ACK.hub.\x7f.COMFY_JOBS.dispatch_5.1.7.3.1.0":      false,
+		"$JS.ACK.hub.é.COMFY_JOBS.dispatch_5.1.7.3.1.0":         false,
+		"$JS.ACK.hub.!~.COMFY_JOBS.dispatch_5.1.7.3.1.0":        true,
+		longLease(512):                           true,
+		longLease(513):                           false,
 		"":                                       false,
 		"$KV.COMFY_BLOCKS.gpu-1":                 false,
 		"$JS.ACK.COMFY_EVENTS.settle.1":          false,
@@ -111,6 +125,19 @@ func TestALeaseHasItsForm(t *testing.T) {
 		if lease.Valid() != want || lease.Of(7) != want || lease.Of(8) {
 			t.Errorf("%q: %v, of its own message %v, of another %v", lease, lease.Valid(), lease.Of(7), lease.Of(8))
 		}
+	}
+}
+
+// longLease has so many bytes behind "$JS.ACK.".
+func longLease(n int) queue.Lease {
+	const end = ".ACC.COMFY_JOBS.dispatch_5.1.7.3.1.0"
+	return queue.Lease("$JS.ACK." + strings.Repeat("h", n-len(end)) + end)
+}
+
+func TestALeaseMayBeOfTheFirstMessage(t *testing.T) {
+	t.Parallel()
+	if lease := queue.Lease("$JS.ACK.COMFY_JOBS.dispatch_5.1.1.3.1.0"); !lease.Of(1) {
+		t.Errorf("%s is not that of message 1", lease)
 	}
 }
 

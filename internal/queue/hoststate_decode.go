@@ -22,7 +22,8 @@ func decodeState(body []byte) (HostState, error) {
 		return s, nil
 	}
 	var odd HostState // a second variable, since encoding/json moves it to the heap
-	return odd, json.Unmarshal(body, &odd)
+	err := json.Unmarshal(body, &odd)
+	return odd, err
 }
 
 func decodeReply(body []byte) (Reply, error) {

@@ -379,9 +379,9 @@ func TestARunningJobCountsInTheLaneOfItsPriorityOrOfTheCeiling(t *testing.T) {
 func TestACapIsNeverLessThanNone(t *testing.T) {
 	t.Parallel()
 	f := fleet()
-	for most, cap := range map[int]int{-3: 0, 0: 0, 1: 1} {
+	for most, kept := range map[int]int{-3: 0, 0: 0, 1: 1} {
 		f.PutTenant("acme", 1, most)
-		if got := f.Cap("acme"); got != cap {
+		if got := f.Cap("acme"); got != kept {
 			t.Errorf("with %d the cap is %d", most, got)
 		}
 	}
