@@ -85,19 +85,23 @@ func (r *lastEventsReader) take(msg *nats.Msg) error {
 	if chain == nil {
 		return nil // nothing else is asked for
 	}
+	chain.add(subject, msg)
+	return nil
+}
+
+func (l *lastEvents) add(subject string, msg *nats.Msg) {
 	link, err := decodeLink(subject, msg.Header, msg.Data, sequenceOf(msg))
 	if err != nil {
-		chain.err = err
-		return nil
+		l.err = err
+		return
 	}
 	link.Stored = storedAt(msg)
 	before := uint64(0)
-	if n := len(chain.links); n > 0 {
-		before = chain.links[n-1].ChainSequence
+	if n := len(l.links); n > 0 {
+		before = l.links[n-1].ChainSequence
 	}
 	if link.void() || msg.Header.Get(natsjs.ExpectedLastSubjSeqHeader) != strconv.FormatUint(before, 10) {
-		chain.broken = true
+		l.broken = true
 	}
-	chain.links = append(chain.links, link)
-	return nil
+	l.links = append(l.links, link)
 }
