@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -249,6 +251,14 @@ func (s *site) answers(calls map[string]queue.Endpoint, tenants map[string]queue
 		}
 		return true
 	})
+	nc := must(nats.Connect(shared.URL()))
+	defer nc.Close()
+	for name := range tenants {
+		s.eventually("the call "+name+" of tenants is served", func() bool {
+			_, err := nc.Request(names.TenantPrefix+"probes."+name, []byte("no JSON, so the call is not made"), patience)
+			return !errors.Is(err, nats.ErrNoResponders)
+		})
+	}
 }
 
 func (s *site) eventually(what string, is func() bool) {
