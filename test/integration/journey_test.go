@@ -108,7 +108,7 @@ func TestEventsCarryTheFieldsOfTheContract(t *testing.T) {
 		kind   string
 		fields []string
 	}{
-		{"queued", []string{"sequence", "bytes", "title"}},
+		{"queued", []string{"sequence", "bytes", "title", "max_attempts"}},
 		{"started", []string{"host", "attempt", "prompt_id", "seeds"}},
 		{"completed", []string{"host", "attempt", "prompt_id", "outputs", "seeds", "queued_for", "ran_for", "node_times"}},
 	} {

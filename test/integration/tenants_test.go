@@ -54,7 +54,7 @@ func TestAFloodOfOneTenantDelaysNobodyElse(t *testing.T) {
 	o := f.order()
 	busy := []jetstream.Receipt{f.occupy("a", 1), f.occupy("b", 2)}
 	for n := range jobs {
-		f.published("acme", job.Spec{ID: job.ID(fmt.Sprint("flood-", n)), Workflow: nap(0.1, 0, n)})
+		f.published("acme", job.Spec{ID: job.ID(fmt.Sprint("flood-", n)), Workflow: nap(1.5, 0, n)}) // longer than a claim takes on a busy machine
 	}
 	f.knownToBoth("acme", jobs-2) // each host holds one behind the one that it runs
 	single := f.submit("bolt", job.Spec{ID: "single", Workflow: nap(0.1, 0, jobs)})
