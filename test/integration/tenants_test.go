@@ -71,6 +71,11 @@ func TestAFloodOfOneTenantDelaysNobodyElse(t *testing.T) {
 	if left := jobs - count(words[:index(words, "bolt/single.completed")], started("acme/flood-")); left < jobs/2 {
 		t.Errorf("the flood was nearly over: %d jobs had not started", left)
 	}
+	for n := range jobs { // otherwise the fleet stops when they have ended
+		if _, err := f.q.Cancel(f.context(), "acme", job.ID(fmt.Sprint("flood-", n)), "test", false); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // knownToBoth waits until each of two dispatchers has this many waiting jobs of a tenant; either of them may answer a call.
