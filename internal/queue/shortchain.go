@@ -27,7 +27,8 @@ func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, w
 	return one.links, whole && !one.broken, errors.Join(err, one.err)
 }
 
-// ShortChains reads all events of several jobs, oldest first, with one request for jobsMost of them, which costs a tenth of a request each.
+// ShortChains reads all events of several jobs, oldest first, with one request for jobsMost of them. NATS goes back through the stream for
+// each request, up to the oldest of these events, so it is for jobs that have ended lately.
 // A job has none when its events are not stored any more, could not be read, or do not fit one request, which is when a kind of event
 // occurs twice: Chain reads those.
 func (q *Queue) ShortChains(ctx context.Context, jobs []JobEnd) [][]Link {
