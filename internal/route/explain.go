@@ -64,13 +64,13 @@ func (f *Fleet) ExplainSome(w Want, after HostID, most int, now time.Time) []Hos
 		if v.Code == Eligible {
 			v = f.compared(d, n, idle, now)
 		}
-		verdicts = append(verdicts, f.completed(v, n))
+		verdicts = append(verdicts, f.withHost(v, n))
 	}
 	return verdicts
 }
 
-// completed adds its host to a verdict, and a text when it has none.
-func (f *Fleet) completed(v HostVerdict, n int32) HostVerdict {
+// withHost adds its host to a verdict, and a text when it has none.
+func (f *Fleet) withHost(v HostVerdict, n int32) HostVerdict {
 	v.Host, v.Eligible = f.hosts[n].id, v.Code == Eligible
 	if v.Text == "" {
 		v.Text = strings.ReplaceAll(string(v.Code), "_", " ")

@@ -25,7 +25,7 @@ func (f *Fleet) awayText(w *Want, x *facts, now time.Time) string {
 // lackText says what the online hosts lack.
 func (f *Fleet) lackText(w *Want, x *facts, online set, now time.Time) string {
 	return f.enumerated("no host that is online can run it", online, func(n int32) string {
-		return fmt.Sprintf("%s: %s", f.hosts[n].id, f.completed(f.verdict(w, x, n, now), n).Text)
+		return fmt.Sprintf("%s: %s", f.hosts[n].id, f.withHost(f.verdict(w, x, n, now), n).Text)
 	})
 }
 
