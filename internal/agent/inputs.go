@@ -15,10 +15,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 const (
@@ -101,7 +101,7 @@ func (h *host) tryUploadInput(ctx context.Context, a *attempt, i int, in job.Inp
 // hand gives a file to ComfyUI, and gives what to write into the workflow: the name of the uploaded file, or the id of a picture in the
 // memory of a node pack. Prompts of other jobs cannot guess the id, since they cannot guess the prompt's.
 func (h *host) hand(ctx context.Context, a *attempt, i int, in job.Input, file io.Reader) (string, error) {
-	if in.Input == comfy.CacheInput && a.job.Graph.ClassOf(in.Node) == comfy.CacheClass {
+	if in.Input == workflow.CacheInput && a.job.Graph.ClassOf(in.Node) == workflow.CacheClass {
 		id := a.prompt + "-" + strconv.Itoa(i)
 		return id, h.comfy.PutCached(ctx, id, file)
 	}

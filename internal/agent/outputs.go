@@ -12,6 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // outputPrefix is the folder into which a prompt writes all its files. Each prompt has its own: under a name that was used
@@ -68,7 +69,7 @@ func (h *host) results(a *attempt) []result {
 	var all []result
 	for _, o := range a.result.Outputs {
 		inFolder := o.Type == "output" || o.Type == "temp"
-		all = append(all, result{Output: o, stored: inFolder && h.cfg.Outputs == OutputsStore || o.Type == comfy.Websocket || o.Type == comfy.Cached})
+		all = append(all, result{Output: o, stored: inFolder && h.cfg.Outputs == OutputsStore || o.Type == comfy.Websocket || o.Type == workflow.CachedOutput})
 	}
 	if len(a.result.Texts) == 0 {
 		return all

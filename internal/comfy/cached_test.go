@@ -12,6 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // ComfyUI answers the node from its cache the second time, with an id that the node pack may have forgotten.
@@ -26,7 +27,7 @@ func TestPicturesInTheMemoryOfANodePackAreOutputsOfEachPrompt(t *testing.T) {
 		t.Fatal(err)
 	}
 	nodes := map[string]any{
-		"1": node(comfy.CacheClass, map[string]any{comfy.CacheInput: "an-id"}),
+		"1": node(workflow.CacheClass, map[string]any{workflow.CacheInput: "an-id"}),
 		"9": node("ETN_SaveImageCache", map[string]any{"images": link("1"), "format": "PNG"}),
 	}
 	var names []string
@@ -36,7 +37,7 @@ func TestPicturesInTheMemoryOfANodePackAreOutputsOfEachPrompt(t *testing.T) {
 			t.Fatalf("%+v, %v", result, err)
 		}
 		o := result.Outputs[0]
-		if o.Type != comfy.Cached || o.Media != "images" || !strings.HasSuffix(o.Filename, ".png") {
+		if o.Type != workflow.CachedOutput || o.Media != "images" || !strings.HasSuffix(o.Filename, ".png") {
 			t.Errorf("%+v", o)
 		}
 		if content, contentType := readAll(t, r.host, o); !bytes.HasPrefix(content, []byte("\x89PNG")) || contentType != "image/png" {
@@ -47,7 +48,7 @@ func TestPicturesInTheMemoryOfANodePackAreOutputsOfEachPrompt(t *testing.T) {
 	if names[0] == names[1] {
 		t.Error("the second prompt has the picture of the first")
 	}
-	_, _, _, err := r.host.Open(within(t), comfy.Output{Filename: "forgotten.png", Type: comfy.Cached})
+	_, _, _, err := r.host.Open(within(t), comfy.Output{Filename: "forgotten.png", Type: workflow.CachedOutput})
 	if failure.KindOf(err) != failure.Lost {
 		t.Errorf("a picture that was forgotten: %v", err)
 	}
@@ -64,7 +65,7 @@ func TestAPictureThatANodePackDoesNotTakeSaysWhoIsAtFault(t *testing.T) {
 	if err := gone(t).PutCached(within(t), "a", strings.NewReader("x")); failure.KindOf(err) != failure.HostLost {
 		t.Errorf("of a host that is gone: %v", err)
 	}
-	if !comfy.CachedID("aZ09-_") || slices.ContainsFunc([]string{"", "a/b", "a.b", "..", "a b", strings.Repeat("a", 129)}, comfy.CachedID) {
+	if !workflow.CachedID("aZ09-_") || slices.ContainsFunc([]string{"", "a/b", "a.b", "..", "a b", strings.Repeat("a", 129)}, workflow.CachedID) {
 		t.Error("another id is taken")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // Open begins to read one output (GET /view). The caller closes body; size is
@@ -24,8 +25,8 @@ func (h *Host) Open(ctx context.Context, o Output) (body io.ReadCloser, contentT
 		return h.openPicture(ctx, o)
 	}
 	route, query := "/view", fileRef{o.Type, o.Subfolder, o.Filename}.query()
-	if o.Type == Cached {
-		route, query = cacheRoute+CachedName(o.Filename), nil
+	if o.Type == workflow.CachedOutput {
+		route, query = cacheRoute+workflow.CachedName(o.Filename), nil
 	}
 	request, err := h.request(ctx, http.MethodGet, route, query, nil)
 	if err != nil {

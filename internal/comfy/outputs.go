@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // Output is one file that a node left on the host.
@@ -17,7 +19,7 @@ type Output struct {
 	Media     string // its key in the node's output: images, gifs, audio, video, 3d …
 	Filename  string
 	Subfolder string
-	Type      string // output, temp or input: the folder that Subfolder is in; Websocket: it is kept by Host until Discard; Cached
+	Type      string // output, temp or input: the folder that Subfolder is in; Websocket: it is kept by Host until Discard; workflow.CachedOutput
 
 	// Version is the ETag that the file had when it was proven to be this prompt's; Open hands out no other. Empty for
 	// files that need no proof (prove.go).
@@ -82,7 +84,7 @@ func (p *produced) addEntry(node, media string, entry json.RawMessage, depth int
 		return
 	}
 	if name, is := cachedFile(string(file.ID), string(file.Kind)); is && file.Source == "http" {
-		p.addFile(Output{Node: node, Media: media, Filename: name, Type: Cached}, false)
+		p.addFile(Output{Node: node, Media: media, Filename: name, Type: workflow.CachedOutput}, false)
 		return
 	}
 	var s text

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // ComfyUI answers a node that it ran before from its cache, with the names of the files that the node wrote then. Another
@@ -112,7 +113,7 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 	signed := signaturesOf(r.prompt.Workflow)
 	silent := false // after one failure no more proofs are recorded, so that the result does not wait
 	for i, o := range result.Outputs {
-		if o.Type == Cached { // no other prompt writes it; one of an earlier prompt may be forgotten by now
+		if o.Type == workflow.CachedOutput { // no other prompt writes it; one of an earlier prompt may be forgotten by now
 			if cached[o.Node] {
 				return overwritten(o)
 			}

@@ -69,7 +69,7 @@ func eachText(graph []byte, tell func(node, input, text string, cached bool) err
 			if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, &text) != nil {
 				continue
 			}
-			cached := n.Class == cacheClass && input == cacheInput && pictureID(text)
+			cached := n.Class == workflow.CacheClass && input == workflow.CacheInput && workflow.CachedID(text)
 			if !cached && (input == "filename_prefix" || !namesFile(text)) {
 				continue
 			}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -12,32 +11,20 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // Krita puts the pictures that a prompt reads into the memory of a ComfyUI, under ids, and gets those that it makes from there. Behind a
 // gateway they are files: what was put is an input of each job that names its id, which the agent puts into the memory of whichever host
 // runs the job, and what a node has left there the agent stores among the job's outputs.
 const (
-	cacheClass  = "ETN_LoadImageCache"
-	cacheInput  = "id"
-	cacheType   = "cache" // of an output
-	cacheFolder = "etn"   // of a tenant's inputs
+	cacheFolder = "etn" // of a tenant's inputs
 
-	longestPictureID = 128
 	// largestCached is the most bytes of a picture that is put.
 	largestCached = 256 << 20
 	// pictureWait bounds waiting for the end of the prompt that makes a picture, as Krita itself waits.
 	pictureWait = 5 * time.Minute
 )
-
-func pictureID(id string) bool {
-	return id != "" && len(id) <= longestPictureID && !strings.ContainsFunc(id, func(r rune) bool {
-		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
-	})
-}
-
-// pictureOf is the id of a picture that a node has left.
-func pictureOf(o *job.Output) string { return strings.TrimSuffix(o.Filename, path.Ext(o.Filename)) }
 
 // cachedInput finds the picture that was put under an id; empty when there is none.
 func (g *Gateway) cachedInput(ctx context.Context, name job.Tenant, id string) (string, error) {
@@ -53,7 +40,7 @@ func (g *Gateway) cachedInput(ctx context.Context, name job.Tenant, id string) (
 // pictures, and what is stored begins its age anew.
 func (g *Gateway) putPicture(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	id := r.PathValue("id")
-	if !pictureID(id) {
+	if !workflow.CachedID(id) {
 		return malformed("the id of a picture has 1 to 128 of A-Z a-z 0-9 _ -")
 	}
 	timed := newTimedBody(w, r)
@@ -73,7 +60,7 @@ func (g *Gateway) putPicture(w http.ResponseWriter, r *http.Request, of *tenant)
 // soon as the node has made it.
 func (g *Gateway) getPicture(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	id := r.PathValue("id")
-	if !pictureID(id) {
+	if !workflow.CachedID(id) {
 		return errNoView
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), pictureWait)
@@ -124,7 +111,7 @@ func findPicture(rows *Rows, id string) (job.Output, bool) {
 			continue
 		}
 		for _, o := range ended[i].Last.Outputs {
-			if o.Type == cacheType && o.Object != "" && pictureOf(&o) == id {
+			if o.Type == workflow.CachedOutput && o.Object != "" && workflow.CachedName(o.Filename) == id {
 				return o, true
 			}
 		}

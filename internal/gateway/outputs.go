@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // Hosts give their files equal names, so a client sees each file in a folder that is named after its prompt: subfolder is the prompt's
@@ -67,9 +68,9 @@ func outputsOf(row *Row) map[string]map[string][]any {
 		if shown[o.Node] == nil {
 			shown[o.Node] = map[string][]any{}
 		}
-		if o.Type == cacheType {
+		if o.Type == workflow.CachedOutput {
 			shown[o.Node][o.Media] = append(shown[o.Node][o.Media], map[string]any{
-				"source": "http", "id": pictureOf(o), "content-type": o.ContentType, "type": outputFolder,
+				"source": "http", "id": workflow.CachedName(o.Filename), "content-type": o.ContentType, "type": outputFolder,
 			})
 			continue
 		}
