@@ -42,8 +42,8 @@ var errTooLarge = errors.New("it is larger than what the catalogue takes")
 type archives struct {
 	process string            // ComfyUI's; packs are loaded when it starts
 	listed  string            // digest of what they were read from
-	read    time.Time         // so that they are read again an hour later; zero: at the next reading
-	filled  time.Time         // when they were read
+	read    time.Time         // when they were read
+	due     time.Time         // when they are read again
 	stored  map[string]stored // by route
 }
 
@@ -58,12 +58,12 @@ type stored struct {
 func (h *host) archive(ctx context.Context, answers map[string][]byte, again bool) (map[string]stored, error) {
 	a := &h.archives
 	process, listed := h.processNow(), queue.CatalogDigest(answers[extensionsRoute])+queue.CatalogDigest(answers[subgraphsRoute])
-	pause := readingsBetween * h.cfg.LearnEvery
-	again = again && time.Since(a.filled) >= pause
-	if !again && !a.read.IsZero() && a.process == process && a.listed == listed && time.Since(a.read) < archivesEvery {
+	now, pause := time.Now(), readingsBetween*h.cfg.LearnEvery
+	again = again && now.Sub(a.read) >= pause
+	if !again && a.process == process && a.listed == listed && now.Before(a.due) {
 		return a.stored, nil
 	}
-	*a = archives{process: process, listed: listed, read: time.Now(), filled: time.Now(), stored: map[string]stored{}}
+	*a = archives{process: process, listed: listed, read: now, stored: map[string]stored{}}
 	room, whole := allArchives, true
 	wanted := scripts(answers[extensionsRoute])
 	wanted[subgraphsRoute] = subgraphs(answers[subgraphsRoute])
@@ -84,13 +84,13 @@ func (h *host) archive(ctx context.Context, answers map[string][]byte, again boo
 		}
 		digest, err := h.q.StoreCatalogBlob(ctx, packed)
 		if err != nil {
-			a.read = time.Time{}
 			return nil, err
 		}
 		a.stored[queue.ArchiveRoute(route)] = stored{digest, len(packed)}
 	}
+	a.due = now.Add(archivesEvery)
 	if !whole {
-		a.read = a.read.Add(pause - archivesEvery)
+		a.due = now.Add(pause)
 	}
 	return a.stored, nil
 }
@@ -111,6 +111,7 @@ func (h *host) filesBelow(ctx context.Context, route string, listed []string, mo
 	return files, size, nil
 }
 
+// file reads what ComfyUI answers to a GET; there is false for the status 404.
 func (h *host) file(ctx context.Context, route string, most int) (body []byte, there bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
 	defer cancel()

@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"strings"
@@ -79,24 +79,14 @@ func (h *host) answers(ctx context.Context, info []byte) map[string][]byte {
 
 // answerOf reads the JSON that ComfyUI answers to a GET.
 func (h *host) answerOf(ctx context.Context, route string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
-	defer cancel()
-	page, err := h.comfy.Page(ctx, route, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer page.Body.Close()
-	if page.Status != http.StatusOK {
-		return nil, fmt.Errorf("/%s answers HTTP status %d", route, page.Status)
-	}
-	body, err := io.ReadAll(io.LimitReader(page.Body, largestRoute+1))
+	body, there, err := h.file(ctx, route, largestRoute)
 	switch {
-	case err != nil:
-		return nil, fmt.Errorf("read /%s: %w", route, err)
-	case len(body) > largestRoute || !json.Valid(body):
+	case errors.Is(err, errTooLarge) || err == nil && there && !json.Valid(body):
 		return nil, fmt.Errorf("the answer of /%s is no JSON of at most %d bytes", route, largestRoute)
+	case err == nil && !there:
+		return nil, fmt.Errorf("/%s answers HTTP status %d", route, http.StatusNotFound)
 	}
-	return body, nil
+	return body, err
 }
 
 // storeCatalog stores the answers and then the host's entry, if they differ from what is stored or that expires. A crash in between
