@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"fmt"
 	"mime"
 	"net/http"
 	"path"
@@ -142,13 +143,11 @@ func quoted(text string) string {
 		if b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("_.-~", b) >= 0 {
 			out.WriteByte(b)
 		} else {
-			out.WriteString("%" + strings.ToUpper(string([]byte{hexDigit(b >> 4), hexDigit(b & 15)})))
+			_, _ = fmt.Fprintf(&out, "%%%02X", b) // a Builder takes everything
 		}
 	}
 	return out.String()
 }
-
-func hexDigit(b byte) byte { return "0123456789abcdef"[b] }
 
 // getExtension answers a file of a node pack. The scripts that hosts list are in the catalogue; what these load beside them is asked of
 // a host that has the same version of the scripts.
