@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -169,6 +170,41 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 		}
 		next = raw.Sequence + 1
 	}
+}
+
+// kindsMost is more kinds of events than there are.
+const kindsMost = 64
+
+// shortChain reads the last event of each kind with one request, and reports whether that is the whole chain, which shows since
+// each event names the one before it. It is the whole chain as long as no kind occurs twice, as in most chains. From a stream with
+// several copies, of which the leader must answer, nothing is read.
+func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, whole bool, err error) {
+	if !q.readEvents.CachedInfo().Config.AllowDirect {
+		return nil, false, nil
+	}
+	answers, err := q.nc.ChanSubscribe(q.nc.NewInbox(), make(chan *nats.Msg, kindsMost+1)) // SubscribeSync makes room for 65 536
+	if err != nil {
+		return nil, false, err
+	}
+	defer func() { _ = answers.Unsubscribe() }() // the connection may be closed already
+	linked, last := true, uint64(0)
+	whole, err = q.gets(ctx, answers, names.EventsStream, batchGet{Lasts: []string{subject}, Batch: kindsMost}, func(msg *nats.Msg) error {
+		link, before, err := linkOf(msg)
+		if err != nil {
+			return err
+		}
+		linked = linked && !link.void() && before == strconv.FormatUint(last, 10)
+		chain, last = append(chain, link), link.ChainSequence
+		return nil
+	})
+	return chain, whole && linked, err
+}
+
+// linkOf decodes a stored event that a direct get has answered, and gives the sequence of the event before it, as it stands in its header.
+func linkOf(msg *nats.Msg) (link Link, before string, err error) {
+	link, err = decodeLink(names.Added(msg.Header, natsjs.SubjectHeader), msg.Header, msg.Data, sequenceOf(msg))
+	link.Stored = storedAt(msg)
+	return link, msg.Header.Get(natsjs.ExpectedLastSubjSeqHeader), err
 }
 
 // void reports whether a link is no event of its job, but a message of another program that has a sequence in the chain.

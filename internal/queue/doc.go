@@ -18,7 +18,7 @@
 //	config, queue               settings, Open, and what an open Queue has
 //	topology*                   the streams and buckets: how they are made, changed, limited, and made again when deleted
 //	delivery, pull, lease       jobs are received; their leases are extended, parked and ended
-//	chain, shortchain, publish, cancel
+//	chain, endedchains, publish, cancel
 //	                            events of a job are appended and read; a job is cancelled
 //	tickets, ticketlog, slots   the waiting room, its changes behind a revision, and the slots of tenants with a cap
 //	offers, presence            jobs are offered to hosts; hosts and dispatchers say that they are there

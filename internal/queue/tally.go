@@ -46,6 +46,7 @@ type JobEnd struct {
 	Job         job.ID
 	How         job.EventKind
 	Traceparent string
+	Sequence    uint64 // of the event
 }
 
 // EndOf reads the end of a job from its event; false means that the event is another one.
@@ -54,7 +55,7 @@ func EndOf(n *jetstream.Note) (JobEnd, bool) {
 	if !ok || !kind.Terminal() {
 		return JobEnd{}, false
 	}
-	return JobEnd{tenant, id, kind, fieldOf(n.Body, "traceparent")}, true
+	return JobEnd{tenant, id, kind, fieldOf(n.Body, "traceparent"), n.Sequence}, true
 }
 
 // fieldOf is a text that most events do not have, or empty when the event has none or cannot be read.

@@ -50,7 +50,7 @@ const (
 
 // chains is where the events of jobs are read, a *queue.Queue.
 type chains interface {
-	ShortChains(ctx context.Context, jobs []queue.JobEnd) [][]queue.Link
+	EndedChains(ctx context.Context, jobs []queue.JobEnd) [][]queue.Link
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
 	Created() time.Time
 }
@@ -168,10 +168,10 @@ func (t *Traces) spans(ctx context.Context, jobs []queue.JobEnd) (left []queue.J
 	var mu sync.Mutex // guards left and all
 	var reads errgroup.Group
 	reads.SetLimit(readsAtOnce)
-	short := t.from.ShortChains(ctx, jobs)
+	found := t.from.EndedChains(ctx, jobs)
 	for i, end := range jobs {
 		reads.Go(func() error {
-			chain, err := short[i], error(nil)
+			chain, err := found[i], error(nil)
 			if len(chain) == 0 {
 				chain, err = t.chain(ctx, end)
 			}

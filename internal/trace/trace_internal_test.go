@@ -47,10 +47,10 @@ func (r *receiver) UploadTraces(_ context.Context, all []*otlp.ResourceSpans) er
 	return nil
 }
 
-// stored has a completed job of every id but "unreadable" and "removed". The events of "b" do not fit one request.
+// stored has a completed job of every id but "unreadable" and "removed". Those of "b" are not all found from its end.
 type stored struct{}
 
-func (s stored) ShortChains(ctx context.Context, jobs []queue.JobEnd) (chains [][]queue.Link) {
+func (s stored) EndedChains(ctx context.Context, jobs []queue.JobEnd) (chains [][]queue.Link) {
 	for _, end := range jobs {
 		chain, err := s.Chain(ctx, end.Tenant, end.Job)
 		if err != nil || end.Job == "b" {
