@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"runtime"
 	"slices"
 	"strings"
@@ -86,12 +85,11 @@ type gatewayBench struct {
 	place   *place
 	q       *queue.Queue
 	gateway *process
-	base    string // http://host:port
-	client  *http.Client
+	client  *gatewayClient
 	actors  errgroup.Group
 }
 
-// RunGateway measures one gateway: NATS, a dispatcher, a host and all clients are this process.
+// RunGateway measures one gateway: NATS, a dispatcher, a host and all clients are this process, but for the client of the stage start.
 func RunGateway(ctx context.Context, cfg GatewayConfig) (result GatewayResult, err error) {
 	if cfg, err = cfg.withDefaults(); err != nil {
 		return result, err
@@ -100,11 +98,11 @@ func RunGateway(ctx context.Context, cfg GatewayConfig) (result GatewayResult, e
 	if err != nil {
 		return result, err
 	}
-	b := &gatewayBench{cfg: &cfg, place: p, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+	b := &gatewayBench{cfg: &cfg, place: p, client: newGatewayClient("")}
 	running, stop := context.WithCancel(ctx)
 	defer func() {
 		stop()
-		b.client.CloseIdleConnections()
+		b.client.http.CloseIdleConnections()
 		if b.gateway != nil {
 			err = errors.Join(err, b.gateway.end())
 		}
@@ -183,7 +181,7 @@ func (b *gatewayBench) start(ctx context.Context) error {
 		return err
 	}
 	report, err := b.gateway.ask(ctx, askTraffic)
-	b.base = "http://" + report.Addr
+	b.client.base = "http://" + report.Addr
 	return errors.Join(err, b.awaitHost(ctx))
 }
 

@@ -87,7 +87,7 @@ func (b *gatewayBench) uploadFile(ctx context.Context) (hash string, err error) 
 	go func() {
 		writer.CloseWithError(b.writeForm(form))
 	}()
-	a, err := b.request(ctx, http.MethodPost, "/api/v2/assets", reader, "Content-Type", form.FormDataContentType())
+	a, err := b.client.request(ctx, http.MethodPost, "/api/v2/assets", reader, "Content-Type", form.FormDataContentType())
 	_ = reader.Close() // ends the goroutine when the answer came early
 	if err != nil {
 		return "", err
@@ -121,7 +121,7 @@ func (b *gatewayBench) writeForm(form *multipart.Writer) error {
 }
 
 func (b *gatewayBench) downloadFile(ctx context.Context, hash string) error {
-	response, err := b.open(ctx, http.MethodGet, "/view?filename="+url.QueryEscape(hash), nil)
+	response, err := b.client.open(ctx, http.MethodGet, "/view?filename="+url.QueryEscape(hash), nil)
 	if err != nil {
 		return err
 	}

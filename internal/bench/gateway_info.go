@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
 
@@ -93,7 +91,7 @@ func (b *gatewayBench) askInfo(ctx context.Context, result *InfoResult) error {
 	var tag string
 	for {
 		began := time.Now()
-		a, err := b.request(ctx, http.MethodGet, path, nil)
+		a, err := b.client.request(ctx, http.MethodGet, path, nil)
 		if err != nil {
 			return err
 		}
@@ -105,14 +103,14 @@ func (b *gatewayBench) askInfo(ctx context.Context, result *InfoResult) error {
 	zip, same := &samples{}, &samples{}
 	for began := time.Now(); result.Requests < mostInfos && time.Since(began) < b.cfg.Time; result.Requests++ {
 		at := time.Now()
-		a, err := b.request(ctx, http.MethodGet, path, nil, "Accept-Encoding", "gzip")
+		a, err := b.client.request(ctx, http.MethodGet, path, nil, "Accept-Encoding", "gzip")
 		if err != nil {
 			return err
 		}
 		zip.add(time.Since(at))
 		result.Zipped = len(a.body)
 		at = time.Now()
-		if a, err = b.request(ctx, http.MethodGet, path, nil, "If-None-Match", tag); err != nil {
+		if a, err = b.client.request(ctx, http.MethodGet, path, nil, "If-None-Match", tag); err != nil {
 			return err
 		}
 		same.add(time.Since(at))
@@ -122,39 +120,4 @@ func (b *gatewayBench) askInfo(ctx context.Context, result *InfoResult) error {
 	}
 	result.Zip, result.Same = zip.spread(), same.spread()
 	return nil
-}
-
-// gatewayAnswer is what a request got.
-type gatewayAnswer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-// request sends a request to the gateway and reads the whole answer, which must not be an error.
-func (b *gatewayBench) request(ctx context.Context, method, path string, body io.Reader, header ...string) (*gatewayAnswer, error) {
-	response, err := b.open(ctx, method, path, body, header...)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	read, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode >= http.StatusBadRequest {
-		err = errors.New(string(read[:min(len(read), 300)]))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the gateway answered %s %s with %d: %w", method, path, response.StatusCode, err)
-	}
-	return &gatewayAnswer{response.StatusCode, response.Header, read}, nil
-}
-
-func (b *gatewayBench) open(ctx context.Context, method, path string, body io.Reader, header ...string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, method, b.base+path, body)
-	if err != nil {
-		return nil, fmt.Errorf("make a request: %w", err)
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		r.Header.Set(header[i], header[i+1])
-	}
-	return b.client.Do(r)
 }

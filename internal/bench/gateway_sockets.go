@@ -55,7 +55,7 @@ func (b *gatewayBench) measureSockets(ctx context.Context) (*SocketsResult, erro
 	w := &watchers{}
 	defer w.close()
 	for i := range b.cfg.Sockets {
-		conn, err := b.dial(ctx, clientOf(i%b.cfg.Runs))
+		conn, err := b.client.dial(ctx, clientOf(i%b.cfg.Runs))
 		if err != nil {
 			return nil, err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -16,7 +17,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// StartResult compares a prompt of a gateway's client with the same job of a program on NATS. They come in turn, one by one.
+// StartResult compares a prompt of a gateway's client with the same job that it publishes on NATS itself. They come in turn, one by one.
 type StartResult struct {
 	Prompts int    `json:"prompts"` // of each
 	Gateway Spread `json:"gateway"` // POST /prompt until execution_start has come on the websocket
@@ -26,57 +27,75 @@ type StartResult struct {
 
 const mostStarts = 500 // of each
 
-// measureStart runs prompts one by one, in turn over the gateway and on NATS.
+// measureStart has a process of its own, as the programs of users are, run prompts over the gateway and jobs on NATS.
 func (b *gatewayBench) measureStart(ctx context.Context) (*StartResult, error) {
-	conn, err := b.dial(ctx, "bench")
+	b.cfg.Progress(Progress{Stage: startStage, Total: mostStarts})
+	program, err := begin("the client", order{URL: b.place.url, Starts: b.client.base, Time: b.cfg.Time}, b.place.fail)
+	if err != nil {
+		return nil, err
+	}
+	report, err := program.askWithin(ctx, askStarts, stageLimit)
+	return report.Starts, errors.Join(err, program.end())
+}
+
+// starter is the program that runs them.
+type starter struct {
+	q      *queue.Queue
+	client *gatewayClient
+	time   time.Duration
+
+	result chan *StartResult
+}
+
+// run measures, and then waits until ctx ends.
+func (s *starter) run(ctx, _ context.Context) error {
+	defer s.client.http.CloseIdleConnections()
+	result, err := s.measure(ctx)
+	if err != nil {
+		return err
+	}
+	s.result <- result
+	<-ctx.Done()
+	return nil
+}
+
+// measure runs prompts one by one, in turn over the gateway and on NATS.
+func (s *starter) measure(ctx context.Context) (result *StartResult, err error) {
+	conn, err := s.client.dial(ctx, "bench")
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	frames, ended := make(chan queue.Frame, 1024), make(chan struct{})
-	following, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(ctx)
+	frames, ended := make(chan queue.Frame, 1024), make(chan error, 1)
 	go func() {
-		defer close(ended)
-		err := b.q.FollowFrames(following, gatewayTenant, func(f queue.Frame) {
+		ended <- s.q.FollowFrames(ctx, gatewayTenant, func(f queue.Frame) {
 			select {
 			case frames <- f:
-			case <-following.Done():
+			case <-ctx.Done():
 			}
 		})
-		if err != nil && following.Err() == nil {
-			b.place.fail(err)
-		}
+		stop()
 	}()
 	defer func() {
+		failed := ctx.Err() != nil
 		stop()
-		<-ended
+		if follow := <-ended; failed {
+			err = errors.Join(err, follow)
+		}
 	}()
 	over, bare, answer := &samples{}, &samples{}, &samples{}
 	began, n := time.Now(), 0
-	for ; n < mostStarts && (n < 3 || time.Since(began) < b.cfg.Time); n++ {
-		if err := b.overGateway(ctx, conn, n, over, answer); err != nil {
+	for ; n < mostStarts && (n < 3 || time.Since(began) < s.time); n++ {
+		if err := s.overGateway(ctx, conn, n, over, answer); err != nil {
 			return nil, err
 		}
-		if err := b.overNATS(ctx, frames, n, bare); err != nil {
+		if err := s.overNATS(ctx, frames, n, bare); err != nil {
 			return nil, err
 		}
-		b.cfg.Progress(Progress{Stage: startStage, Done: n, Total: mostStarts})
 	}
 	return &StartResult{Prompts: n, Gateway: over.spread(), NATS: bare.spread(), Answer: answer.spread()}, nil
-}
-
-// dial opens a websocket and reads the first message.
-func (b *gatewayBench) dial(ctx context.Context, client string) (*websocket.Conn, error) {
-	conn, response, err := websocket.DefaultDialer.DialContext(ctx, strings.Replace(b.base, "http", "ws", 1)+"/ws?clientId="+client, nil)
-	if err != nil {
-		return nil, fmt.Errorf("open a websocket: %w", err)
-	}
-	_ = response.Body.Close()
-	if _, _, err = conn.ReadMessage(); err != nil {
-		return nil, fmt.Errorf("read the first message of a websocket: %w", err)
-	}
-	return conn, nil
 }
 
 // drawing is a small prompt; each has another colour, so that no host answers it from its cache.
@@ -85,13 +104,13 @@ func drawing(colour int) json.RawMessage {
 		`"2":{"class_type":"PreviewImage","inputs":{"images":["1",0]}}}`, colour))
 }
 
-func (b *gatewayBench) overGateway(ctx context.Context, conn *websocket.Conn, n int, over, answer *samples) error {
+func (s *starter) overGateway(ctx context.Context, conn *websocket.Conn, n int, over, answer *samples) error {
 	id := uuid.NewString()
 	body := fmt.Sprintf(`{"prompt":%s,"client_id":"bench","prompt_id":%q}`, drawing(2*n), id)
 	began := time.Now()
 	posted := make(chan error, 1)
 	go func() {
-		_, err := b.request(ctx, http.MethodPost, "/prompt", strings.NewReader(body))
+		_, err := s.client.request(ctx, http.MethodPost, "/prompt", strings.NewReader(body))
 		answer.add(time.Since(began))
 		posted <- err
 	}()
@@ -112,10 +131,10 @@ func (b *gatewayBench) overGateway(ctx context.Context, conn *websocket.Conn, n 
 	}
 }
 
-func (b *gatewayBench) overNATS(ctx context.Context, frames <-chan queue.Frame, n int, bare *samples) error {
+func (s *starter) overNATS(ctx context.Context, frames <-chan queue.Frame, n int, bare *samples) error {
 	id := job.ID(uuid.NewString())
 	began := time.Now()
-	_, err := b.q.Submit(ctx, job.Lane{Tenant: gatewayTenant, Priority: job.Usual}, job.Spec{ID: id, Workflow: drawing(2*n + 1), Live: job.LiveFrames})
+	_, err := s.q.Submit(ctx, job.Lane{Tenant: gatewayTenant, Priority: job.Usual}, job.Spec{ID: id, Workflow: drawing(2*n + 1), Live: job.LiveFrames})
 	if err != nil {
 		return err
 	}
@@ -129,7 +148,7 @@ func (b *gatewayBench) overNATS(ctx context.Context, frames <-chan queue.Frame, 
 			return context.Cause(ctx)
 		}
 	}
-	for _, err := range b.q.Client(gatewayTenant).FollowMany(ctx, []job.ID{id}) { // until it has ended
+	for _, err := range s.q.Client(gatewayTenant).FollowMany(ctx, []job.ID{id}) { // until it has ended
 		if err != nil {
 			return err
 		}

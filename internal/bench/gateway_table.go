@@ -8,12 +8,12 @@ import (
 
 // Print writes the result as a table for people.
 func (r *GatewayResult) Print(c *daemon.Console) error {
-	c.Print("one gateway in a process of its own, %d processors; NATS, a dispatcher, a host and all clients are this process", r.CPUs)
+	c.Print("one gateway in a process of its own, %d processors; NATS, a dispatcher, a host and all other clients than that of the first rows are this process", r.CPUs)
 	c.Print("")
 	var rows [][]string
 	if s := r.Start; s != nil {
 		rows = append(rows, []string{fmt.Sprintf("%d prompts one by one, until execution_start (p50 / p99 / max)", s.Prompts), spread(s.Gateway)},
-			[]string{"the same jobs published on NATS", spread(s.NATS)},
+			[]string{"the same jobs published on NATS by the same client", spread(s.NATS)},
 			[]string{"more over the gateway (p50)", fmt.Sprintf("%.2f ms", s.Gateway.P50-s.NATS.P50)},
 			[]string{"answer to POST /prompt (p50 / p99 / max)", spread(s.Answer)})
 	}

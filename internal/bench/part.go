@@ -27,6 +27,8 @@ type order struct {
 	URL        string        `json:"url"`
 	Dispatcher string        `json:"dispatcher,omitempty"` // its name; empty for an agent
 	Gateway    bool          `json:"gateway,omitempty"`    // a gateway, in place of an agent
+	Starts     string        `json:"starts,omitempty"`     // a client of the gateway with this address, in place of an agent
+	Time       time.Duration `json:"time,omitempty"`       // for which the client runs prompts
 	First      int           `json:"first,omitempty"`      // number of the agent's first host
 	Hosts      int           `json:"hosts,omitempty"`
 	Slots      int           `json:"slots,omitempty"`
@@ -39,13 +41,14 @@ type partReport struct {
 	Sent     map[string]Flow `json:"sent"` // since the part began, by class
 	Received map[string]Flow `json:"received"`
 	CPU      time.Duration   `json:"cpu"`
-	Heap     uint64          `json:"heap,omitempty"`  // live, when it was asked for
-	Hosts    int             `json:"hosts,omitempty"` // that a dispatcher has found
-	Addr     string          `json:"addr,omitempty"`  // where a gateway listens
-	Memory   uint64          `json:"memory"`          // that the process has from the system; it seldom shrinks
+	Heap     uint64          `json:"heap,omitempty"`   // live, when it was asked for
+	Hosts    int             `json:"hosts,omitempty"`  // that a dispatcher has found
+	Addr     string          `json:"addr,omitempty"`   // where a gateway listens
+	Starts   *StartResult    `json:"starts,omitempty"` // that a client has measured, when it was asked for
+	Memory   uint64          `json:"memory"`           // that the process has from the system; it seldom shrinks
 }
 
-// ServePart is a process of `dispatcher bench`: a dispatcher, an agent with its hosts, or a gateway. It reads its order from the
+// ServePart is a process of `dispatcher bench`: a dispatcher, an agent with its hosts, a gateway, or its client. It reads its order from the
 // first line of in, answers each further line with what it has sent and received so far, and ends with in.
 func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
@@ -78,6 +81,7 @@ func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 	asked := make(chan string)
 	go func() {
 		defer close(asked)
+		defer cancel(nil)
 		for lines.Scan() {
 			asked <- lines.Text()
 		}
@@ -92,14 +96,18 @@ func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 				cancel(nil)
 				return <-ended
 			}
-			if err := reports.Encode(p.report(what == askHeap)); err != nil {
+			r, whole := p.report(ctx, what)
+			if !whole {
+				return <-ended
+			}
+			if err := reports.Encode(r); err != nil {
 				return fmt.Errorf("report: %w", err)
 			}
 		}
 	}
 }
 
-// part is a dispatcher, an agent or a gateway.
+// part is a dispatcher, an agent, a gateway or its client.
 type part struct {
 	nc      *nats.Conn
 	q       *queue.Queue
@@ -107,6 +115,7 @@ type part struct {
 	meters  *meters
 	metrics *prometheus.Registry // of a dispatcher
 	gateway *gateway.Gateway     // nil for the others
+	starter *starter             // the same
 }
 
 func startPart(ctx context.Context, o *order) (*part, error) {
@@ -116,7 +125,7 @@ func startPart(ctx context.Context, o *order) (*part, error) {
 	}
 	p := &part{meters: &meters{address: at.Host, sent: newMeter(), received: newMeter()}, metrics: prometheus.NewRegistry()}
 	options := []nats.Option{nats.InProcessServer(p.meters)}
-	if o.Gateway { // it is measured without what counting costs
+	if o.Gateway || o.Starts != "" { // it is measured without what counting costs
 		options = nil
 	}
 	p.nc, err = daemon.Connect(ctx, daemon.NATS{URL: o.URL, Name: o.Dispatcher + strconv.Itoa(o.First), Options: options})
@@ -130,6 +139,9 @@ func startPart(ctx context.Context, o *order) (*part, error) {
 	switch {
 	case o.Gateway:
 		err = p.serveGateway()
+	case o.Starts != "":
+		p.starter = &starter{q: p.q, client: newGatewayClient(o.Starts), time: o.Time, result: make(chan *StartResult, 1)}
+		p.run = p.starter.run
 	case o.Dispatcher != "":
 		err = p.dispatcher(o)
 	default:
@@ -190,22 +202,31 @@ func (p *part) agent(o *order) error {
 const (
 	askTraffic = "traffic"
 	askHeap    = "heap" // too, for which it collects garbage
+	askStarts  = "starts"
 )
 
-func (p *part) report(heap bool) partReport {
+// report is false when the part has ended before what is asked for was there.
+func (p *part) report(ctx context.Context, what string) (partReport, bool) {
 	r := partReport{
 		Sent: p.meters.sent.total(), Received: p.meters.received.total(), CPU: cpuTime(), Hosts: gauge(p.metrics, "comfyherd_mirror_hosts"),
 	}
 	if p.gateway != nil {
 		r.Addr = p.gateway.Addr()
 	}
-	if heap {
+	switch what {
+	case askHeap:
 		r.Heap = liveHeap()
+	case askStarts:
+		select {
+		case r.Starts = <-p.starter.result:
+		case <-ctx.Done():
+			return r, false
+		}
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	r.Memory = m.Sys
-	return r
+	return r, true
 }
 
 // gauge reads a metric of a registry that has one dispatcher.

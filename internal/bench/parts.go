@@ -78,16 +78,20 @@ func (p *process) write(o order) error {
 
 // ask gives a report of the part.
 func (p *process) ask(ctx context.Context, what string) (partReport, error) {
+	return p.askWithin(ctx, what, partAnswer)
+}
+
+func (p *process) askWithin(ctx context.Context, what string, limit time.Duration) (partReport, error) {
 	var r partReport
 	answered := make(chan error, 1)
 	go func() { answered <- p.exchange(what, &r) }()
-	late := time.NewTimer(partAnswer)
+	late := time.NewTimer(limit)
 	defer late.Stop()
 	var err error
 	select {
 	case err = <-answered:
 	case <-late.C:
-		err = fmt.Errorf("no answer for %s", partAnswer)
+		err = fmt.Errorf("no answer for %s", limit)
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	}
