@@ -94,7 +94,7 @@ func (g *Gateway) comfyRoutes() map[string]route {
 		"GET /internal/folder_paths": g.getNothing, "GET /internal/files/{folder}": g.getFiles,
 
 		"GET /extensions": g.getExtensions, "GET /extensions/{pack}/{file...}": g.getExtension,
-		"GET /i18n": g.getUnited("i18n", uniteObjects(deepest)), "GET /node_replacements": g.getUnited("node_replacements", uniteObjects(1)),
+		"GET /i18n": g.getUnited("i18n", uniteObjects(deepest)), "GET /node_replacements": g.getUnited(replacementsRoute, uniteReplacements),
 		"GET /workflow_templates": g.getUnited(templatesRoute, uniteTemplates), "GET /workflow_templates/{pack}/{file...}": g.getTemplate,
 		"GET /global_subgraphs": g.getUnited(subgraphsRoute, uniteSubgraphs), "GET /global_subgraphs/{id}": g.getSubgraph,
 		"GET /view_metadata/{folder}": g.getMetadata, "GET /experiment/models/preview/{folder}/{index}/{file...}": g.getPreview, "GET /docs/{file...}": g.getDoc,

@@ -106,7 +106,14 @@ func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (spec job.
 	if body, err = spec.Encode(); err != nil {
 		return spec, nil, err
 	}
-	err = g.checkRunnable(ctx, of.name, graph, &spec, body)
+	graph, body, lacking, err := g.fitted(ctx, of.name, graph, &spec, body)
+	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
+		return spec, nil, malformed(refused.Message)
+	}
+	if err == nil && lacking != nil {
+		err = g.lackingError(of.name, graph, lacking)
+	}
+	p.graph = spec.Workflow
 	return spec, body, err
 }
 
@@ -174,18 +181,6 @@ func refusedPublish(err error) error {
 		return &failed{http.StatusRequestEntityTooLarge, "payload_too_large", "the prompt is too large: upload its pictures and name the files in it. " + err.Error()}
 	case errors.Is(err, jetstream.ErrNoSpace):
 		return &failed{http.StatusInsufficientStorage, "no_space", "the fleet has no room for more jobs at the moment: send this one again later"}
-	}
-	return err
-}
-
-// checkRunnable refuses a prompt that no host of the tenant could run whenever it comes.
-func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec, body []byte) error {
-	lacking, err := g.lacking(ctx, name, spec, body)
-	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
-		return malformed(refused.Message)
-	}
-	if err == nil && lacking != nil {
-		err = g.lackingError(name, graph, lacking)
 	}
 	return err
 }

@@ -25,14 +25,14 @@ const whyTimeout = 3 * time.Second
 
 // runnable refuses a workflow that no host of the tenant could run whenever it comes.
 func (g *Gateway) runnable(ctx context.Context, of *tenant, s *submission, graph *workflow.Graph) error {
-	lacking, err := g.lacking(ctx, of.name, &s.spec, s.encoded)
+	graph, body, lacking, err := g.fitted(ctx, of.name, graph, &s.spec, s.encoded)
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return unprocessable("invalid_workflow", "%s", refused.Message)
 	}
 	if err != nil {
 		return invalidWorkflow(err)
 	}
-	if lacking == nil {
+	if s.encoded = body; lacking == nil {
 		return nil
 	}
 	e := unprocessable("invalid_workflow", "no host of the fleet can run this workflow: %s", strings.Join(lacking, "; "))

@@ -113,7 +113,7 @@ func (g *Gateway) submission(ctx context.Context, of *tenant, body []byte, now t
 	}
 	s.body, err = json.Marshal(struct {
 		Prompt json.RawMessage `json:"prompt"`
-	}{graph})
+	}{s.spec.Workflow})
 	if err != nil {
 		return nil, fmt.Errorf("write what was submitted: %w", err)
 	}

@@ -27,7 +27,7 @@ func packsOf(host string) comfysim.Packs {
 		packs.Extensions["every"] = map[string]string{"js/main.js": "// of b", "js/newer.js": "", "style.css": "/* of b */"}
 		packs.Extensions["only b"] = map[string]string{"x.js": "export default 1"}
 		packs.Translations = json.RawMessage(`{"en":{"nodeDefs":{"Every":{"display_name":"B"},"OnlyB":{"display_name":"B"}}},"de":{}}`)
-		packs.Replacements = json.RawMessage(`{"Old":[{"new_node_id":"New"}]}`)
+		packs.Replacements = json.RawMessage(replacements)
 		packs.Templates["only b"] = map[string]string{"b.json": `{"nodes":["b"]}`}
 		packs.Tooling = true
 		packs.Pictures = map[string]string{"checkpoints/" + onlyB: "RIFFxxxxWEBP"}
@@ -133,7 +133,7 @@ func TestTranslationsWorkflowsAndSubgraphsAreThoseOfAllHosts(t *testing.T) {
 	withPacks(f)
 	for path, want := range map[string]string{
 		"/api/i18n":                                `{"de":{},"en":{"nodeDefs":{"Every":{"display_name":"Every"},"OnlyB":{"display_name":"B"}}}}`,
-		"/api/node_replacements":                   `{"Old":[{"new_node_id":"New"}]}`,
+		"/api/node_replacements":                   replacements,
 		"/workflow_templates":                      `{"every":["start"],"only b":["b"]}`,
 		"/api/workflow_templates/every/start.json": `{"nodes":[]}`, "/api/workflow_templates/every/start.jpg": "JPEG",
 		"/api/workflow_templates/only%20b/b.json": `{"nodes":["b"]}`,
