@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"path"
 	"strconv"
-	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -142,10 +141,6 @@ func (g *Gateway) getDoc(w http.ResponseWriter, r *http.Request, of *tenant) err
 	if err != nil {
 		return err
 	}
-	kind := packType(file)
-	if strings.HasPrefix(kind, "text/html") || strings.HasPrefix(kind, "text/javascript") || kind == "image/svg+xml" {
-		kind = "text/plain; charset=utf-8" // help is read, and never run
-	}
-	p.as(kind).answer(w, r)
+	p.as(readType(file)).answer(w, r)
 	return nil
 }

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -158,8 +159,11 @@ func (g *Gateway) getExtension(w http.ResponseWriter, r *http.Request, of *tenan
 	}
 	route := extensionsRoute + "/" + pack
 	versions := g.catalogs.archives(of.name)[queue.ArchiveRoute(route)]
-	if len(versions) == 0 || !g.cfg.Extensions.serves(pack) || !fileOfPack(file) {
+	if !g.cfg.Extensions.serves(pack) || !fileOfPack(file) {
 		return errNoExtension
+	}
+	if len(versions) == 0 {
+		return g.getUnlisted(w, r, of, pack, file)
 	}
 	digest := versions[0].digest
 	p, err := g.catalogs.archived(r.Context(), digest, file, packType(file))
@@ -172,6 +176,49 @@ func (g *Gateway) getExtension(w http.ResponseWriter, r *http.Request, of *tenan
 	}
 	p.as(packType(file)).answer(w, r)
 	return nil
+}
+
+// getUnlisted answers a file of a node pack that has no scripts, such as the help for its nodes, of a host that has classes of the pack.
+func (g *Gateway) getUnlisted(w http.ResponseWriter, r *http.Request, of *tenant, pack, file string) error {
+	hosts, err := g.catalogs.withClassesOf(r.Context(), of.name, pack)
+	if err != nil {
+		return err
+	}
+	p, err := g.anyHost(r.Context(), hosts, queue.PageRequest{Route: extensionsRoute + "/" + pack + "/" + file}, errNoExtension)
+	if err != nil {
+		return err
+	}
+	p.as(readType(file)).answer(w, r)
+	return nil
+}
+
+// withClassesOf are the hosts that may run a tenant's jobs and have node classes of a pack.
+func (c *catalogs) withClassesOf(ctx context.Context, tenant job.Tenant, pack string) ([]string, error) {
+	c.mu.Lock()
+	answers := c.answering(tenant, objectInfoRoute)
+	c.mu.Unlock()
+	module := encode("custom_nodes." + pack)
+	ofPack := func(d classDef) bool { return bytes.Contains(d.def, module) }
+	var hosts []string
+	for _, a := range answers {
+		classes, err := c.parsed(ctx, a.digest)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(classes, ofPack) {
+			hosts = append(hosts, c.hostsOf(tenant, func(c *queue.Catalog) bool { return c.Blobs[objectInfoRoute] == a.digest })...)
+		}
+	}
+	return hosts, nil
+}
+
+// readType is packType for files that are read, and never run.
+func readType(file string) string {
+	kind := packType(file)
+	if strings.HasPrefix(kind, "text/html") || strings.HasPrefix(kind, "text/javascript") || kind == "image/svg+xml" {
+		return "text/plain; charset=utf-8"
+	}
+	return kind
 }
 
 // packType is the content type of a file of a node pack. Browsers run a script only with the right one, and what the system that

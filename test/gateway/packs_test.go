@@ -29,7 +29,8 @@ func packsOf(host string) comfysim.Packs {
 		packs.Translations = json.RawMessage(`{"en":{"nodeDefs":{"Every":{"display_name":"B"},"OnlyB":{"display_name":"B"}}},"de":{}}`)
 		packs.Replacements = json.RawMessage(replacements)
 		packs.Templates["only b"] = map[string]string{"b.json": `{"nodes":["b"]}`}
-		packs.Tooling = true
+		packs.Tooling = true // a pack with classes, and without scripts
+		packs.Extensions["comfyui-tooling-nodes"] = map[string]string{"docs/ETN_ApplyMask/en.md": "# Mask", "page.html": "<script>1</script>"}
 		packs.Pictures = map[string]string{"checkpoints/" + onlyB: "RIFFxxxxWEBP"}
 	}
 	return packs
@@ -75,11 +76,13 @@ func TestAPageLoadsTheScriptsOfTheHostsNodePacks(t *testing.T) {
 		t.Errorf("with its ETag: %d", again.status)
 	}
 	for path, want := range map[string][2]string{ // one version of the pack, with what is in no list
-		"/extensions/every/js/main.js":      {"import './part.js' // of most", "text/javascript; charset=utf-8"},
-		"/api/extensions/every/style.css":   {"/* of most */", "text/css; charset=utf-8"},
-		"/extensions/every/docs/Node/en.md": {"# Help", "text/markdown; charset=utf-8"},
-		"/extensions/only%20b/x.js":         {"export default 1", "text/javascript; charset=utf-8"},
-		"/extensions/only b/x.js":           {"export default 1", "text/javascript; charset=utf-8"},
+		"/extensions/every/js/main.js":                               {"import './part.js' // of most", "text/javascript; charset=utf-8"},
+		"/api/extensions/every/style.css":                            {"/* of most */", "text/css; charset=utf-8"},
+		"/extensions/every/docs/Node/en.md":                          {"# Help", "text/markdown; charset=utf-8"},
+		"/extensions/only%20b/x.js":                                  {"export default 1", "text/javascript; charset=utf-8"},
+		"/extensions/comfyui-tooling-nodes/docs/ETN_ApplyMask/en.md": {"# Mask", "text/markdown; charset=utf-8"},
+		"/extensions/comfyui-tooling-nodes/page.html":                {"<script>1</script>", "text/plain; charset=utf-8"}, // it is read, and never run
+		"/extensions/only b/x.js":                                    {"export default 1", "text/javascript; charset=utf-8"},
 	} {
 		a := f.do(http.MethodGet, strings.ReplaceAll(path, " ", "%20"), nil)
 		if a.status != http.StatusOK || string(a.body) != want[0] || a.header.Get("Content-Type") != want[1] {
@@ -87,7 +90,7 @@ func TestAPageLoadsTheScriptsOfTheHostsNodePacks(t *testing.T) {
 		}
 	}
 	for _, path := range []string{
-		"/extensions/every/js/newer.js", "/extensions/nobody/x.js", "/extensions/every/", "/extensions/every/js", "/extensions/every/..%2F..%2Fhistory", "/extensions/..%2Fhistory/x",
+		"/extensions/every/js/newer.js", "/extensions/nobody/x.js", "/extensions/comfyui-tooling-nodes/absent.md", "/extensions/simulated/absent.md", "/extensions/every/", "/extensions/every/js", "/extensions/every/..%2F..%2Fhistory", "/extensions/..%2Fhistory/x",
 		"/extensions/every/js%5Cmain.js", "/extensions/every/js/main.js%3Fx", "/extensions/every%2Fjs/main.js", "/extensions/core/x.js", "/extensions/every/%252e%252e/x",
 	} {
 		if a := f.do(http.MethodGet, path, nil); a.status != http.StatusNotFound {
@@ -107,7 +110,7 @@ func TestTheScriptsOfNodePacksCanBeTurnedOff(t *testing.T) {
 		listed int
 		status map[string]int
 	}{
-		"None": {gateway.Extensions{Off: true}, 0, map[string]int{"/extensions/every/js/main.js": 404, "/extensions/every/style.css": 404, "/extensions/only%20b/x.js": 404}},
+		"None": {gateway.Extensions{Off: true}, 0, map[string]int{"/extensions/every/js/main.js": 404, "/extensions/every/style.css": 404, "/extensions/only%20b/x.js": 404, "/extensions/comfyui-tooling-nodes/page.html": 404}},
 		"One":  {gateway.Extensions{Packs: []string{"only b"}}, 1, map[string]int{"/extensions/every/js/main.js": 404, "/extensions/every/style.css": 404, "/extensions/only%20b/x.js": 200}},
 	} {
 		f := openWith(t, gateway.Config{Extensions: c.cfg})
