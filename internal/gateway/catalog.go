@@ -34,19 +34,18 @@ type catalogs struct {
 
 	pages  *shelf[*page]             // what is made of several answers, and files of archives
 	opened *shelf[map[string][]byte] // archives by digest
-
-	reading sync.Mutex // held while files are read, so that each is read once; guards all below
-	blobs   map[string][]byte
-	infos   map[string][]classDef // object_info, parsed
+	blobs  *shelf[[]byte]            // answers of hosts by digest
+	infos  *shelf[[]classDef]        // object_info by digest, parsed
 }
 
 func newCatalogs(q *queue.Queue, changed func()) *catalogs {
 	c := &catalogs{
 		q: q, changed: changed, hosts: kept[described]{values: map[string]described{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
-		views: map[string]*view{}, current: map[job.Tenant]*view{}, last: map[job.Tenant]*view{}, blobs: map[string][]byte{}, infos: map[string][]classDef{},
+		views: map[string]*view{}, current: map[job.Tenant]*view{}, last: map[job.Tenant]*view{},
 		below: map[job.Tenant]map[string][]answering{},
 	}
 	c.pages, c.opened = newShelf[*page](mostPageBytes, &c.merging), newShelf[map[string][]byte](mostOpenBytes, &c.merging)
+	c.blobs, c.infos = newShelf[[]byte](mostBlobBytes, &c.merging), newShelf[[]classDef](mostInfoBytes, &c.merging)
 	return c
 }
 
@@ -227,53 +226,28 @@ func gathered(hosts []answering, read func(answering) (source, error)) ([]source
 	return nil, failed
 }
 
-// parsed is an object_info, read and parsed once.
+// parsed is an object_info.
 func (c *catalogs) parsed(ctx context.Context, digest string) ([]classDef, error) {
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	if classes, known := c.infos[digest]; known {
-		return classes, nil
-	}
-	body, err := c.q.CatalogBlob(ctx, digest)
-	if err != nil {
-		return nil, err
-	}
-	if len(c.infos) >= mostInfos {
-		clear(c.infos)
-	}
-	c.infos[digest] = parseClasses(body)
-	return c.infos[digest], nil
+	return c.infos.get(ctx, digest, func(ctx context.Context) (shelved[[]classDef], error) {
+		body, err := c.q.CatalogBlob(ctx, digest)
+		return shelved[[]classDef]{value: parseClasses(body), size: len(body)}, err
+	})
 }
 
-// mostInfos bounds the object_info that are kept in memory; one has about 1 MB.
-const mostInfos = 128
-
-// mostBlobBytes, mostPageBytes and mostOpenBytes bound what is kept in memory: files, answers, and archives.
+// These bound what is kept in memory: answers of hosts, object_info (one has about 1 MB), answers of the gateway, and archives.
 const (
 	mostBlobBytes = 256 << 20
+	mostInfoBytes = 128 << 20
 	mostPageBytes = 64 << 20
 	mostOpenBytes = 128 << 20
 )
 
+// blob is what a host has answered.
 func (c *catalogs) blob(ctx context.Context, digest string) ([]byte, error) {
-	c.reading.Lock()
-	defer c.reading.Unlock()
-	if body := c.blobs[digest]; body != nil {
-		return body, nil
-	}
-	body, err := c.q.CatalogBlob(ctx, digest)
-	if err != nil {
-		return nil, err
-	}
-	total := len(body)
-	for _, kept := range c.blobs {
-		total += len(kept)
-	}
-	if total > mostBlobBytes {
-		clear(c.blobs)
-	}
-	c.blobs[digest] = body
-	return body, nil
+	return c.blobs.get(ctx, digest, func(ctx context.Context) (shelved[[]byte], error) {
+		body, err := c.q.CatalogBlob(ctx, digest)
+		return shelved[[]byte]{value: body, size: len(body)}, err
+	})
 }
 
 // list is a list of texts, united over the tenant's hosts; false when no host has answered the route.

@@ -327,9 +327,9 @@ func NewMerges() *Merges { return &Merges{c: newCatalogs(nil, func() {})} }
 
 // Host has a host describe itself at a time.
 func (m *Merges) Host(name, class string, at time.Time) {
-	m.c.reading.Lock()
-	m.c.infos[class] = []classDef{{class, []byte("{}")}}
-	m.c.reading.Unlock()
+	m.c.infos.mu.Lock()
+	m.c.infos.kept[class] = shelved[[]classDef]{value: []classDef{{class, []byte("{}")}}}
+	m.c.infos.mu.Unlock()
 	m.HostOfKnown(name, class, at)
 }
 
@@ -340,8 +340,8 @@ func (m *Merges) HostOfKnown(name, class string, at time.Time) {
 
 // While has nothing be read meanwhile, so that no merge ends.
 func (m *Merges) While(do func()) {
-	m.c.reading.Lock()
-	defer m.c.reading.Unlock()
+	m.c.infos.mu.Lock()
+	defer m.c.infos.mu.Unlock()
 	do()
 }
 

@@ -26,7 +26,7 @@ func (g *Gateway) fitted(ctx context.Context, name job.Tenant, graph *workflow.G
 	other := *spec
 	other.Workflow, other.Inputs = replaced.Graph.Raw(), movedInputs(spec.Inputs, replaced.Inputs)
 	if encoded, err = other.Encode(); err != nil {
-		return graph, body, lacking, nil
+		return graph, body, nil, err
 	}
 	if still, err := g.lacking(ctx, name, &other, encoded); err != nil || still != nil {
 		return graph, body, lacking, err
