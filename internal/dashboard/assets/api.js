@@ -1,5 +1,6 @@
 // Calls of the dispatchers, as docs/contract.md lists them, over /api/v1/<call>.
 import { entitle } from './store.js';
+import { at, duration } from './time.js';
 
 /** The error of a call, with its HTTP status. */
 export class CallError extends Error {
@@ -130,4 +131,14 @@ export class Resource {
     this.turn++;
     Object.assign(this, { data: null, error: null, at: 0, timer: 0, reading: false, again: false });
   }
+}
+
+/** When a job was published, as far as its event says for how long it has waited and run; otherwise when the event was stored. */
+const began = (time, e) => (e.queued_for ? new Date(at(time) - duration(e.queued_for) - duration(e.ran_for)).toISOString() : time);
+/** A row from an event of the stream. */
+export function rowOf({ sequence, time, kind, event: e }) {
+  return {
+    job: e.job, tenant: e.tenant, state: kind, priority: e.priority, hash: e.hash, host: e.host, attempt: e.attempt, kind: kind === 'completed' ? '' : e.kind, reason: e.reason,
+    requeue_of: e.requeue_of, name: e.name, first: { sequence, time: began(time, e) }, last: { sequence, time },
+  };
 }

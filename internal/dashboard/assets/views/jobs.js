@@ -1,14 +1,14 @@
 // Jobs: the newest first, filtered by the address, kept up to date row by row.
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
-import { call, Resource } from '../api.js';
+import { call, Resource, rowOf } from '../api.js';
 import { Doing, matching, mostJobs, requeueOne } from '../bulk.js';
 import { ask, attempt, announce } from '../dialog.js';
 import { badge, count, details, holds, plural, spaces, states } from '../format.js';
 import { age, copy, empty, hashChip, heading, hostLink, jobLink, kept, link, nth, progress, shot, stale, unready } from '../parts.js';
 import { keyOf, mayAct, store } from '../store.js';
 import { noted, wantThumbs } from '../thumbs.js';
-import { at, duration, now, span, whole } from '../time.js';
+import { at, now, span, whole } from '../time.js';
 
 const pageSize = 100;
 const flood = 20; // new rows at a time beyond which the list stands still, since nobody could read it
@@ -20,6 +20,7 @@ let draw = () => {};
 let older = []; // rows of the pages behind the first
 let next = 0;
 let fresh = []; // rows that came while the reader was in the middle of the list
+let meanwhile = []; // events that came while the list was read, which its answer may lack
 const picked = new Set();
 let lastPicked = '';
 let every = null; // all jobs that match, when they were selected, by key
@@ -32,7 +33,12 @@ const list = new Resource(async () => {
   fresh = [];
   return page;
 }, () => {
-  if (list.data) wantThumbs(list.data.jobs, draw);
+  const came = meanwhile;
+  meanwhile = [];
+  if (list.data) {
+    take(came);
+    wantThumbs(list.data.jobs, draw);
+  }
   draw();
 });
 
@@ -61,16 +67,6 @@ export function open(to, redraw) {
 
 export const resync = () => list.load();
 
-/** When a job was published, as far as its event says for how long it has waited and run; otherwise when the event was stored. */
-const began = (time, e) => (e.queued_for ? new Date(at(time) - duration(e.queued_for) - duration(e.ran_for)).toISOString() : time);
-/** A row from an event of the stream. */
-function rowOf({ sequence, time, kind, event: e }) {
-  return {
-    job: e.job, tenant: e.tenant, state: kind, priority: e.priority, hash: e.hash, host: e.host, attempt: e.attempt, kind: kind === 'completed' ? '' : e.kind, reason: e.reason,
-    requeue_of: e.requeue_of, name: e.name, first: { sequence, time: began(time, e) }, last: { sequence, time },
-  };
-}
-
 function matches(row) {
   const r = request();
   const begins = (value, start) => String(value ?? '').startsWith(start);
@@ -87,8 +83,13 @@ function engaged() {
 
 export function changed(events) {
   noted(events);
+  if (list.reading) meanwhile = [...meanwhile, ...events].slice(-pageSize);
+  if (list.data) take(events, true);
+}
+
+/** Lets events change the list; new jobs are counted unless the counts may have them already. */
+function take(events, counted = false) {
   const page = list.data;
-  if (!page) return;
   const known = new Map([...page.jobs, ...older, ...fresh].map((row) => [keyOf(row.tenant, row.job), row]));
   for (const e of events) {
     if (e.of !== 'jobs') continue;
@@ -101,7 +102,7 @@ export function changed(events) {
       Object.assign(have, row, { first: have.first, host: row.host ?? have.host, attempt: row.attempt ?? have.attempt, kind: row.state === 'completed' ? '' : row.kind || have.kind });
       continue;
     }
-    if (e.kind === 'queued') count1(page, 'queued', 1);
+    if (counted && e.kind === 'queued') count1(page, 'queued', 1);
     if (!matches(row) || known.has(keyOf(row.tenant, row.job))) continue;
     known.set(keyOf(row.tenant, row.job), row);
     fresh.unshift(row);
