@@ -7,12 +7,13 @@
 // Arrows only point down: a room imports rooms of lower floors and, on floor 0, its
 // neighbours to the right. Floor 1 has one foreign world per room, and those rooms
 // never import each other, so each world can change alone. The world of NATS has two
-// rooms: the user's, and the fleet's, which imports it.
+// rooms: the user's, and the fleet's, which imports it. On floor 2 one actor asks another:
+// the agent fetches inputs only from addresses that internal/outside lets it dial.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   internal/webhook   internal/trace   actors: the loops, and four faces
-//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access   internal/outside
-//	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS      networks
+//	floor 2   internal/dispatcher           internal/agent -> internal/outside   internal/gateway   internal/dashboard   internal/trace   actors: the loops, and four faces
+//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
+//	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
@@ -29,7 +30,7 @@
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
 //	internal/gateway      programs that were written for ComfyUI use the fleet: ComfyUI's own API, its websocket, and the Comfy API v2
 //	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
-//	internal/webhook      delivers events to the addresses of tenants, signed, until each has answered
+//	internal/outside      requests to addresses that others have chosen: which may be dialled, and the delivery of events to webhooks
 //	internal/trace        exports the trace of each job that has ended, by OpenTelemetry
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
@@ -39,7 +40,6 @@
 //	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
 //	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
-//	internal/outside      which network addresses may be dialled that a tenant has chosen
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/history      events folded into one row a job: lists, pages, counts
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
@@ -100,6 +100,7 @@
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it answers a program that was written for ComfyUI               internal/gateway
+//	it says which addresses of tenants may be dialled, or delivers  internal/outside
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it is a default of what NATS keeps, for how long or how much    internal/queue
 //	it says what a tenant's or a host's key may do in NATS          internal/access

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxRooms = 21
+	maxRooms = 20
 
 	namesake = "github.com/nats-io/nats.go/jetstream"
 )
@@ -50,12 +50,11 @@ var mayImport = map[string][]string{
 	"internal/gateway": with(floor0, "jetstream", "internal/queue",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "github.com/prometheus/client_golang", "golang.org/x/sync", "lukechampine.com/blake3"),
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang"),
-	"internal/outside":   {},
-	"internal/webhook":   with(floor0, "jetstream", "internal/queue", "internal/outside", "github.com/prometheus/client_golang", "golang.org/x/sync"),
+	"internal/outside":   with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/trace":     with(floor0, "internal/queue", "go.opentelemetry.io/otel", "go.opentelemetry.io/proto/otlp", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/bench":     with(command, "internal/access", "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
-	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard", "internal/webhook", "internal/trace"),
+	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard", "internal/outside", "internal/trace"),
 	"cmd/agent":          command,
 	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
 	"examples/advanced":  with(command, "examples/advanced/operator"),
@@ -73,7 +72,7 @@ var mayImport = map[string][]string{
 // command is what a command may import: every room below, and what talks to people.
 var command = with(floor0,
 	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
-	"internal/dispatcher", "internal/agent", "internal/dashboard", "internal/webhook", "internal/trace",
+	"internal/dispatcher", "internal/agent", "internal/dashboard", "internal/outside", "internal/trace",
 	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
 	"github.com/google/uuid", "github.com/alecthomas/kong")
 

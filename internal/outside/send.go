@@ -1,4 +1,4 @@
-package webhook
+package outside
 
 import (
 	"bytes"
@@ -16,7 +16,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/comfyherd/comfyherd/internal/outside"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -34,7 +33,7 @@ type sender struct {
 	agent         string
 }
 
-func newSender(allow outside.Addresses, cfg *Config) *sender {
+func newSender(allow Addresses, cfg *WebhookConfig) *sender {
 	client := func(control func(string, string, syscall.RawConn) error) *http.Client {
 		dialer := net.Dialer{Timeout: 10 * time.Second, Control: control}
 		return &http.Client{
@@ -50,7 +49,7 @@ func newSender(allow outside.Addresses, cfg *Config) *sender {
 	named := func(_, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil || !allow.Named(to.Addr()) {
-			return fmt.Errorf("%s: %w without TLS", address, outside.ErrNotAllowed)
+			return fmt.Errorf("%s: %w without TLS", address, ErrNotAllowed)
 		}
 		return nil
 	}
@@ -126,7 +125,7 @@ func (s *sent) words(timeout time.Duration) string {
 		return fmt.Sprintf("the receiver answered %d; redirects are not followed", s.status)
 	case s.err == nil:
 		return fmt.Sprintf("the receiver answered %d", s.status)
-	case errors.Is(s.err, outside.ErrNotAllowed):
+	case errors.Is(s.err, ErrNotAllowed):
 		return "its address is not public, or it is http: an operator can allow it (dispatcher run --webhook-allow)"
 	case errors.As(s.err, &within) && within.Timeout():
 		return fmt.Sprintf("no answer within %s", timeout)

@@ -1,4 +1,4 @@
-package webhook
+package outside
 
 import (
 	"context"
@@ -10,12 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/outside"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// Config says how events are delivered. The zero value works.
-type Config struct {
+// WebhookConfig says how events are delivered. The zero value works.
+type WebhookConfig struct {
 	Name       string // of this process, in the record of its tries; default webhooks
 	Allow      string // address ranges with commas to which it may connect beside public addresses, also without TLS
 	Schedule   []time.Duration
@@ -26,7 +25,7 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-func (c Config) withDefaults() Config {
+func (c WebhookConfig) withDefaults() WebhookConfig {
 	if c.Name == "" {
 		c.Name = "webhooks"
 	}
@@ -45,7 +44,7 @@ func (c Config) withDefaults() Config {
 // Webhooks delivers events.
 type Webhooks struct {
 	q       *queue.Queue
-	cfg     Config
+	cfg     WebhookConfig
 	log     *slog.Logger
 	send    *sender
 	known   *known
@@ -53,25 +52,25 @@ type Webhooks struct {
 	metrics *metrics
 }
 
-// CheckAllow refuses a Config.Allow that cannot be read.
-func CheckAllow(text string) error {
+// CheckWebhookAllow refuses a WebhookConfig.Allow that cannot be read.
+func CheckWebhookAllow(text string) error {
 	_, err := allowed(text)
 	return err
 }
 
 // allowed are public addresses, and those of the given ranges.
-func allowed(text string) (outside.Addresses, error) {
+func allowed(text string) (Addresses, error) {
 	switch text {
 	case "":
-		return outside.Parse(outside.Public)
-	case outside.Any:
-		return outside.Parse(text)
+		return ParseAddresses(PublicAddresses)
+	case AnyAddress:
+		return ParseAddresses(text)
 	}
-	return outside.Parse(outside.Public + "," + text)
+	return ParseAddresses(PublicAddresses + "," + text)
 }
 
-// New makes a Webhooks, which does nothing before Run.
-func New(q *queue.Queue, cfg Config) (*Webhooks, error) {
+// NewWebhooks makes a Webhooks, which does nothing before Run.
+func NewWebhooks(q *queue.Queue, cfg WebhookConfig) (*Webhooks, error) {
 	cfg = cfg.withDefaults()
 	addresses, err := allowed(cfg.Allow)
 	if err != nil {
