@@ -7,13 +7,14 @@
 // Arrows only point down: a room imports rooms of lower floors and, on floor 0, its
 // neighbours to the right. Floor 1 has one foreign world per room, and those rooms
 // never import each other, so each world can change alone. The world of NATS has two
-// rooms: the user's, and the fleet's, which imports it. On floor 2 one actor asks another:
-// the agent fetches inputs only from addresses that internal/outside lets it dial.
+// rooms for those who connect to it: the user's, and the fleet's, which imports it. On
+// floor 2 one actor asks another: the agent fetches inputs only from addresses that
+// internal/outside lets it dial.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
 //	floor 2   internal/dispatcher           internal/agent -> internal/outside   internal/gateway   internal/dashboard   internal/trace   actors: the loops, and four faces
-//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
-//	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
+//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/natsserver
+//	          NATS                          ComfyUI          the OS            NATS's server
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
@@ -38,8 +39,7 @@
 //	internal/comfy        one ComfyUI host over HTTP and websocket; every way it can fail becomes a failure.Kind
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
 //	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
-//	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
-//	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
+//	internal/natsserver   nats-server inside the process, alone or as a cluster; the keys of a closed fleet, and what each may do in NATS
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/history      events folded into one row a job: lists, pages, counts
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
@@ -103,7 +103,7 @@
 //	it says which addresses of tenants may be dialled, or delivers  internal/outside
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it is a default of what NATS keeps, for how long or how much    internal/queue
-//	it says what a tenant's or a host's key may do in NATS          internal/access
+//	it says what a tenant's or a host's key may do in NATS          internal/natsserver
 //	it concerns logging, signals, the version, the connection       internal/daemon
 //	it prints tables, colours or progress, or words for people      internal/daemon
 //	it is none of these                                             name the new room here first

@@ -1,4 +1,4 @@
-package access_test
+package natsserver_test
 
 import (
 	"os"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 
-	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
@@ -20,8 +20,8 @@ func TestTheDocumentedSubjectsAreThoseThatArePermitted(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFolder(t)
-	must(t)(f.Tenant("acme", access.TenantSettings{}))
-	must(t)(f.Agent("gpu-1", access.AgentSettings{}))
+	must(t)(f.Tenant("acme", natsserver.TenantSettings{}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{}))
 	must(t)(f.Watcher())
 	permitted := map[string]jwt.Permissions{}
 	for name, body := range everything(t, f) {

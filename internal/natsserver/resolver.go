@@ -1,4 +1,4 @@
-package embedded
+package natsserver
 
 import (
 	"errors"
@@ -45,7 +45,7 @@ func (r *resolver) Fetch(public string) (string, error) {
 	defer late.Stop()
 	tick := time.NewTicker(loadLook)
 	defer tick.Stop()
-	for standing(s, public) == nil {
+	for loadedAccount(s, public) == nil {
 		select {
 		case <-tick.C:
 		case <-late.C:
@@ -70,7 +70,7 @@ func (r *resolver) read(token string) (claims *jwt.AccountClaims, good bool) {
 func (r *resolver) first(s *server.Server, public string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if standing(s, public) != nil {
+	if loadedAccount(s, public) != nil {
 		delete(r.begun, public)
 		return true
 	}
@@ -87,15 +87,15 @@ func (r *resolver) within(s *server.Server, claims *jwt.AccountClaims) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, one := range claims.Imports {
-		if _, begun := r.begun[one.Account]; begun && standing(s, one.Account) == nil {
+		if _, begun := r.begun[one.Account]; begun && loadedAccount(s, one.Account) == nil {
 			return true
 		}
 	}
 	return false
 }
 
-// standing is the account that the server has loaded; nil when it is not loaded completely.
-func standing(s *server.Server, public string) *server.AccountInfo {
+// loadedAccount is the account that the server has loaded; nil when it is not loaded completely.
+func loadedAccount(s *server.Server, public string) *server.AccountInfo {
 	answer, err := s.Accountz(&server.AccountzOptions{Account: public})
 	if err != nil || answer.Account == nil || answer.Account.Jwt == "" {
 		return nil

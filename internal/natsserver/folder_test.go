@@ -1,4 +1,4 @@
-package access_test
+package natsserver_test
 
 import (
 	"context"
@@ -14,16 +14,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/jwt/v2"
-	"go.uber.org/goleak"
 
-	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func newFolder(t *testing.T) *access.Folder {
+func newFolder(t *testing.T) *natsserver.AccessFolder {
 	t.Helper()
-	folder, err := access.Init(filepath.Join(t.TempDir(), "herd"))
+	folder, err := natsserver.InitAccess(filepath.Join(t.TempDir(), "herd"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +40,7 @@ func must(t *testing.T) func(path string, err error) string {
 }
 
 // everything reads all files of a folder by their names in it.
-func everything(t *testing.T, f *access.Folder) map[string]string {
+func everything(t *testing.T, f *natsserver.AccessFolder) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	err := filepath.WalkDir(f.Dir(), func(path string, entry fs.DirEntry, err error) error {
@@ -61,10 +58,10 @@ func everything(t *testing.T, f *access.Folder) map[string]string {
 	return found
 }
 
-func all(t *testing.T, f *access.Folder) {
+func all(t *testing.T, f *natsserver.AccessFolder) {
 	t.Helper()
-	must(t)(f.Tenant("acme", access.TenantSettings{}))
-	must(t)(f.Agent("gpu-1", access.AgentSettings{Tenants: []string{"bolt", "acme"}, Slots: 2}))
+	must(t)(f.Tenant("acme", natsserver.TenantSettings{}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{Tenants: []string{"bolt", "acme"}, Slots: 2}))
 	must(t)(f.Dispatcher())
 	must(t)(f.Operator())
 	must(t)(f.Watcher())
@@ -75,8 +72,8 @@ func TestCredentialsLieWhereTheirNameSays(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	for want, path := range map[string]string{
-		"tenant-acme.creds": must(t)(f.Tenant("acme", access.TenantSettings{})),
-		"agent-gpu-1.creds": must(t)(f.Agent("gpu-1", access.AgentSettings{})),
+		"tenant-acme.creds": must(t)(f.Tenant("acme", natsserver.TenantSettings{})),
+		"agent-gpu-1.creds": must(t)(f.Agent("gpu-1", natsserver.AgentSettings{})),
 		"dispatcher.creds":  must(t)(f.Dispatcher()),
 		"operator.creds":    must(t)(f.Operator()),
 		"watcher.creds":     must(t)(f.Watcher()),
@@ -92,7 +89,7 @@ func TestCredentialsLieWhereTheirNameSays(t *testing.T) {
 func TestTokensFitIntoTheLineThatConnects(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
-	for _, file := range []string{must(t)(f.Operator()), must(t)(f.Gateway()), must(t)(f.Dispatcher()), must(t)(f.Agent(strings.Repeat("x", 64), access.AgentSettings{})), must(t)(f.Tenant(strings.Repeat("x", 64), access.TenantSettings{}))} {
+	for _, file := range []string{must(t)(f.Operator()), must(t)(f.Gateway()), must(t)(f.Dispatcher()), must(t)(f.Agent(strings.Repeat("x", 64), natsserver.AgentSettings{})), must(t)(f.Tenant(strings.Repeat("x", 64), natsserver.TenantSettings{}))} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -135,11 +132,11 @@ func TestACommandThatIsRepeatedChangesNothing(t *testing.T) {
 	all(t, f)
 	before := everything(t, f)
 	nextSecond(t) // a token that is signed anew has another time in it
-	if _, err := access.Init(f.Dir()); err != nil {
+	if _, err := natsserver.InitAccess(f.Dir()); err != nil {
 		t.Fatal(err)
 	}
 	all(t, f)
-	must(t)(f.Agent("gpu-1", access.AgentSettings{})) // what is not said stays
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{})) // what is not said stays
 	after := everything(t, f)
 	delete(before, "revision")
 	delete(after, "revision")
@@ -173,22 +170,22 @@ func nextSecond(t *testing.T) {
 func TestSettingsAreChangedWithoutNewCredentials(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
-	must(t)(f.Agent("gpu-1", access.AgentSettings{Tenants: []string{"acme"}, Slots: 2}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{Tenants: []string{"acme"}, Slots: 2}))
 	before := everything(t, f)["creds/agent-gpu-1.creds"]
 	for _, step := range []struct {
-		set  access.AgentSettings
-		want access.Holder
+		set  natsserver.AgentSettings
+		want natsserver.Holder
 	}{
-		{access.AgentSettings{Slots: 3}, access.Holder{Tenants: []string{"acme"}, Slots: 3}},
-		{access.AgentSettings{Tenants: []string{"carl", "bolt", "carl"}}, access.Holder{Tenants: []string{"bolt", "carl"}, Slots: 3}},
-		{access.AgentSettings{Tenants: []string{access.Everyone}}, access.Holder{Slots: 3}},
+		{natsserver.AgentSettings{Slots: 3}, natsserver.Holder{Tenants: []string{"acme"}, Slots: 3}},
+		{natsserver.AgentSettings{Tenants: []string{"carl", "bolt", "carl"}}, natsserver.Holder{Tenants: []string{"bolt", "carl"}, Slots: 3}},
+		{natsserver.AgentSettings{Tenants: []string{natsserver.Everyone}}, natsserver.Holder{Slots: 3}},
 	} {
 		must(t)(f.Agent("gpu-1", step.set))
 		holders, err := f.List()
 		if err != nil || len(holders) != 1 {
 			t.Fatalf("%v, %v", holders, err)
 		}
-		got := access.Holder{Tenants: holders[0].Tenants, Slots: holders[0].Slots}
+		got := natsserver.Holder{Tenants: holders[0].Tenants, Slots: holders[0].Slots}
 		if diff := cmp.Diff(step.want, got); diff != "" {
 			t.Error(diff)
 		}
@@ -201,26 +198,26 @@ func TestSettingsAreChangedWithoutNewCredentials(t *testing.T) {
 func TestNamesThatAreNoneAreRefused(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
-	must(t)(f.Tenant("acme", access.TenantSettings{}))
+	must(t)(f.Tenant("acme", natsserver.TenantSettings{}))
 	for name, try := range map[string]func() (string, error){
-		"path":         func() (string, error) { return f.Tenant("../x", access.TenantSettings{}) },
-		"wildcard":     func() (string, error) { return f.Tenant("*", access.TenantSettings{}) },
-		"empty":        func() (string, error) { return f.Agent("", access.AgentSettings{}) },
-		"dot":          func() (string, error) { return f.Agent("gpu.1", access.AgentSettings{}) },
-		"other case":   func() (string, error) { return f.Tenant("ACME", access.TenantSettings{}) },
-		"all and some": func() (string, error) { return f.Agent("a", access.AgentSettings{Tenants: []string{"*", "b"}}) },
-		"bad tenant":   func() (string, error) { return f.Agent("a", access.AgentSettings{Tenants: []string{"b>"}}) },
+		"path":         func() (string, error) { return f.Tenant("../x", natsserver.TenantSettings{}) },
+		"wildcard":     func() (string, error) { return f.Tenant("*", natsserver.TenantSettings{}) },
+		"empty":        func() (string, error) { return f.Agent("", natsserver.AgentSettings{}) },
+		"dot":          func() (string, error) { return f.Agent("gpu.1", natsserver.AgentSettings{}) },
+		"other case":   func() (string, error) { return f.Tenant("ACME", natsserver.TenantSettings{}) },
+		"all and some": func() (string, error) { return f.Agent("a", natsserver.AgentSettings{Tenants: []string{"*", "b"}}) },
+		"bad tenant":   func() (string, error) { return f.Agent("a", natsserver.AgentSettings{Tenants: []string{"b>"}}) },
 	} {
 		if _, err := try(); err == nil {
 			t.Errorf("%s: was taken", name)
 		}
 	}
 	for _, name := range []string{"", "tenant-", "tenant-zoo", "agent-acme", "system", "fleet", "watcher", "../operator", "dispatcher"} {
-		if err := f.Revoke(name); !errors.Is(err, access.ErrNobody) {
+		if err := f.Revoke(name); !errors.Is(err, natsserver.ErrNobody) {
 			t.Errorf("revoking %q: %v", name, err)
 		}
 	}
-	if _, err := access.Open(t.TempDir()); !errors.Is(err, access.ErrNoFolder) {
+	if _, err := natsserver.OpenAccess(t.TempDir()); !errors.Is(err, natsserver.ErrNoAccessFolder) {
 		t.Errorf("an empty folder: %v", err)
 	}
 }
@@ -232,19 +229,19 @@ func TestCommandsMayRunAtTheSameTime(t *testing.T) {
 	paths := make([]string, 16)
 	for i := range paths {
 		running.Go(func() {
-			f, err := access.Init(dir)
+			f, err := natsserver.InitAccess(dir)
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			host := "gpu-" + string(rune('a'+i/2)) // each twice
-			if paths[i], err = f.Agent(host, access.AgentSettings{}); err != nil {
+			if paths[i], err = f.Agent(host, natsserver.AgentSettings{}); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	running.Wait()
-	f, err := access.Open(dir)
+	f, err := natsserver.OpenAccess(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +290,7 @@ func TestWhoIsRevokedIsListedNoMoreAndMayComeAgain(t *testing.T) {
 func TestATrackerTellsWhatIsNewAndTheFleetLast(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
-	must(t)(f.Tenant("early", access.TenantSettings{}))
+	must(t)(f.Tenant("early", natsserver.TenantSettings{}))
 	tracker, err := f.Track()
 	if err != nil {
 		t.Fatal(err)
@@ -315,7 +312,7 @@ func TestATrackerTellsWhatIsNewAndTheFleetLast(t *testing.T) {
 	})
 	t.Cleanup(running.Wait)
 	t.Cleanup(cancel)
-	must(t)(f.Agent("gpu-1", access.AgentSettings{}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{}))
 	for _, want := range []string{"agent-gpu-1", "fleet"} {
 		select {
 		case got := <-told:
@@ -354,11 +351,11 @@ func TestATenantMaySendAPieceOfAFile(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	for _, small := range []int64{-1, 1, 512 << 10, 1<<20 - 1} {
-		if _, err := f.Tenant("acme", access.TenantSettings{MaxPayload: small}); err == nil || !strings.Contains(err.Error(), "give at least 1048576") {
+		if _, err := f.Tenant("acme", natsserver.TenantSettings{MaxPayload: small}); err == nil || !strings.Contains(err.Error(), "give at least 1048576") {
 			t.Errorf("%d bytes: %v", small, err)
 		}
 	}
-	if _, err := f.Tenant("acme", access.TenantSettings{MaxPayload: 1 << 20}); err != nil {
+	if _, err := f.Tenant("acme", natsserver.TenantSettings{MaxPayload: 1 << 20}); err != nil {
 		t.Error(err)
 	}
 }

@@ -1,4 +1,4 @@
-package embedded_test
+package natsserver_test
 
 import (
 	"context"
@@ -14,16 +14,16 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.uber.org/goleak"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-func startServer(t *testing.T, cfg embedded.Config) *embedded.Server {
+func startServer(t *testing.T, cfg natsserver.Config) *natsserver.Server {
 	t.Helper()
-	s, err := embedded.Start(cfg)
+	s, err := natsserver.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func lastMessage(t *testing.T, nc *nats.Conn, stream, subject string) string {
 func TestJobsSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	first, err := embedded.Start(embedded.Config{Port: -1, StoreDir: dir, SyncAlways: true})
+	first, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir, SyncAlways: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestJobsSurviveARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	second := startServer(t, embedded.Config{Port: -1, StoreDir: dir})
+	second := startServer(t, natsserver.Config{Port: -1, StoreDir: dir})
 	nc = connect(t, second.URL(), second.ConnectOptions()...)
 	if got := lastMessage(t, nc, "S", "s.a"); got != "kept" {
 		t.Fatalf("after the restart: %q", got)
@@ -109,7 +109,7 @@ func TestJobsSurviveARestart(t *testing.T) {
 
 func TestEightMebibytesFitIntoAMessage(t *testing.T) {
 	t.Parallel()
-	s := startServer(t, embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	s := startServer(t, natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	nc := connect(t, s.URL())
 	if got := nc.MaxPayload(); got != 8388608 {
 		t.Fatalf("max payload %d", got)
@@ -125,20 +125,20 @@ func TestTakenPortIsRefusedWithAdvice(t *testing.T) {
 	defer l.Close()
 	port := l.Addr().(*net.TCPAddr).Port
 	dir := t.TempDir()
-	_, err = embedded.Start(embedded.Config{Port: port, StoreDir: dir})
-	if !errors.Is(err, embedded.ErrPortTaken) || !strings.Contains(err.Error(), "NATS_URL=nats://"+l.Addr().String()) {
+	_, err = natsserver.Start(natsserver.Config{Port: port, StoreDir: dir})
+	if !errors.Is(err, natsserver.ErrPortTaken) || !strings.Contains(err.Error(), "NATS_URL=nats://"+l.Addr().String()) {
 		t.Fatalf("got %v", err)
 	}
 	// The failed start left the directory free.
-	startServer(t, embedded.Config{Port: -1, StoreDir: dir})
+	startServer(t, natsserver.Config{Port: -1, StoreDir: dir})
 }
 
 func TestStoreDirectoryBelongsToOneServer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	startServer(t, embedded.Config{Port: -1, StoreDir: dir})
-	_, err := embedded.Start(embedded.Config{Port: -1, StoreDir: dir})
-	if !errors.Is(err, embedded.ErrStoreInUse) || !strings.Contains(err.Error(), dir) {
+	startServer(t, natsserver.Config{Port: -1, StoreDir: dir})
+	_, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir})
+	if !errors.Is(err, natsserver.ErrStoreInUse) || !strings.Contains(err.Error(), dir) {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -160,7 +160,7 @@ func TestUnusableStoreDirectoryIsNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := embedded.Start(embedded.Config{Port: -1, StoreDir: tc.dir})
+			_, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: tc.dir})
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Fatalf("got %v", err)
 			}
@@ -172,7 +172,7 @@ func TestServerLinesGoToTheLogger(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir(), Logger: log})
+	s, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir(), Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"errors"
@@ -10,19 +10,19 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// ErrNoFolder: the directory is not an access folder. Init makes one.
-var ErrNoFolder = errors.New("no access folder")
+// ErrNoAccessFolder: the directory is not an access folder. InitAccess makes one.
+var ErrNoAccessFolder = errors.New("no access folder")
 
-// Folder is an access folder. Its methods may be called from any goroutine, and from several processes at once.
-type Folder struct {
+// AccessFolder is an access folder. Its methods may be called from any goroutine, and from several processes at once.
+type AccessFolder struct {
 	dir   string
 	batch bool // within Batch, which calls reconcile once at its end
 }
 
-// Init makes a folder with the keys of the operator and of the system's and the fleet's account, or completes one that
+// InitAccess makes a folder with the keys of the operator and of the system's and the fleet's account, or completes one that
 // was begun.
-func Init(dir string) (*Folder, error) {
-	f := &Folder{dir: dir}
+func InitAccess(dir string) (*AccessFolder, error) {
+	f := &AccessFolder{dir: dir}
 	if err := f.makeFolders(); err != nil {
 		return nil, err
 	}
@@ -46,19 +46,19 @@ func Init(dir string) (*Folder, error) {
 	return f, f.reconcile()
 }
 
-// Open opens a folder that Init has made; ErrNoFolder when there is none.
-func Open(dir string) (*Folder, error) {
+// OpenAccess opens a folder that InitAccess has made; ErrNoAccessFolder when there is none.
+func OpenAccess(dir string) (*AccessFolder, error) {
 	_, err := os.Stat(dir + string(os.PathSeparator) + operatorFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w: make one with `dispatcher access init %s`", dir, ErrNoFolder, dir)
+		return nil, fmt.Errorf("%s: %w: make one with `dispatcher access init %s`", dir, ErrNoAccessFolder, dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the access folder: %w", err)
 	}
-	return &Folder{dir: dir}, nil
+	return &AccessFolder{dir: dir}, nil
 }
 
-func (f *Folder) putOperator(operator, system nkeys.KeyPair) error {
+func (f *AccessFolder) putOperator(operator, system nkeys.KeyPair) error {
 	public, err := operator.PublicKey()
 	if err != nil {
 		return fmt.Errorf("read the operator's key: %w", err)
@@ -77,7 +77,7 @@ func (f *Folder) putOperator(operator, system nkeys.KeyPair) error {
 }
 
 // putSystem makes the system account, in which a nats-server publishes its own state and receives new accounts.
-func (f *Folder) putSystem(system nkeys.KeyPair) error {
+func (f *AccessFolder) putSystem(system nkeys.KeyPair) error {
 	claims, err := newAccount(systemAccount, system)
 	if err != nil {
 		return err
@@ -94,30 +94,30 @@ func (f *Folder) putSystem(system nkeys.KeyPair) error {
 }
 
 // Dir is the path of the folder.
-func (f *Folder) Dir() string { return f.dir }
+func (f *AccessFolder) Dir() string { return f.dir }
 
-// Batch calls do, which may make or change many accounts through the Folder that it gets. The fleet's account and nats-server.conf
+// Batch calls do, which may make or change many accounts through the AccessFolder that it gets. The fleet's account and nats-server.conf
 // depend on all accounts, so they are written once at the end; only then do running servers get the changes.
-func (f *Folder) Batch(do func(*Folder) error) error {
-	err := do(&Folder{dir: f.dir, batch: true})
+func (f *AccessFolder) Batch(do func(*AccessFolder) error) error {
+	err := do(&AccessFolder{dir: f.dir, batch: true})
 	return errors.Join(err, f.reconcile()) // also what was made before an error
 }
 
-// Server gives what a nats-server is configured with: the operator's token and the public key of the system account.
-func (f *Folder) Server() (operator, system string, err error) {
+// Access gives what a nats-server is configured with to accept the credentials of the folder.
+func (f *AccessFolder) Access() (*Access, error) {
 	text, err := os.ReadFile(f.path(operatorFile))
 	if err != nil {
-		return "", "", fmt.Errorf("read the operator's token: %w", err)
+		return nil, fmt.Errorf("read the operator's token: %w", err)
 	}
 	claims, err := jwt.DecodeOperatorClaims(string(text))
 	if err != nil {
-		return "", "", fmt.Errorf("read the operator's token in %s: %w", f.path(operatorFile), err)
+		return nil, fmt.Errorf("read the operator's token in %s: %w", f.path(operatorFile), err)
 	}
-	return string(text), claims.SystemAccount, nil
+	return &Access{Operator: string(text), System: claims.SystemAccount, Account: f.Account}, nil
 }
 
 // Account gives the token of an account by its public key.
-func (f *Folder) Account(public string) (string, error) {
+func (f *AccessFolder) Account(public string) (string, error) {
 	if !nkeys.IsValidPublicAccountKey(public) {
 		return "", fmt.Errorf("%q is no public key of an account", public)
 	}
@@ -129,7 +129,7 @@ func (f *Folder) Account(public string) (string, error) {
 }
 
 // System gives credentials of the system account, valid for a short time: with them Push sends accounts to a running nats-server.
-func (f *Folder) System() (token, seed string, err error) {
+func (f *AccessFolder) System() (token, seed string, err error) {
 	account, err := f.key(systemAccount)
 	if err != nil {
 		return "", "", err

@@ -1,4 +1,4 @@
-package access_test
+package natsserver_test
 
 import (
 	"os"

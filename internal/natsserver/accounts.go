@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"errors"
@@ -18,13 +18,13 @@ const (
 	tenantConnections = 1000
 	otherConnections  = 64
 
-	// DefaultPayload is the largest message of a tenant in bytes: twice a job of 1 MiB with its headers, so that a job which is
+	// DefaultTenantPayload is the largest message of a tenant in bytes: twice a job of 1 MiB with its headers, so that a job which is
 	// somewhat too large is refused with an error and not by a closed connection.
-	DefaultPayload = 2 << 20
+	DefaultTenantPayload = 2 << 20
 
-	// LeastPayload is the least that a tenant's limit may be. NATS tells a client the server's limit, not the tenant's, and closes a
+	// LeastTenantPayload is the least that a tenant's limit may be. NATS tells a client the server's limit, not the tenant's, and closes a
 	// connection that exceeds the latter; so a piece of a file, 512 KiB with its headers, and a usual job must fit.
-	LeastPayload = 1 << 20
+	LeastTenantPayload = 1 << 20
 )
 
 // pushTime is how long credentials of the system account are valid.
@@ -46,7 +46,7 @@ func newAccount(name string, pair nkeys.KeyPair) (*jwt.AccountClaims, error) {
 }
 
 // outsider makes an account of a tenant, a host or watchers: no JetStream, no leaf nodes, and only the granted subjects.
-func (f *Folder) outsider(name string, pair nkeys.KeyPair, granted, serves []grant) (*jwt.AccountClaims, error) {
+func (f *AccessFolder) outsider(name string, pair nkeys.KeyPair, granted, serves []grant) (*jwt.AccountClaims, error) {
 	claims, err := newAccount(name, pair)
 	if err != nil {
 		return nil, err
@@ -123,7 +123,7 @@ func local(g grant) string {
 
 // reconcile makes the fleet's account and nats-server.conf agree with the accounts in the folder. It is called after every change; of
 // several processes at once, the last one to read the folder sees all changes.
-func (f *Folder) reconcile() error {
+func (f *AccessFolder) reconcile() error {
 	for !f.batch {
 		before, err := f.standing()
 		if err != nil {
@@ -147,7 +147,7 @@ func (f *Folder) reconcile() error {
 }
 
 // standing is what the fleet's account depends on: the names of the accounts that are not revoked, and the revoked users.
-func (f *Folder) standing() ([]string, error) {
+func (f *AccessFolder) standing() ([]string, error) {
 	accounts, err := f.accounts()
 	if err != nil {
 		return nil, err
@@ -167,7 +167,7 @@ func (f *Folder) standing() ([]string, error) {
 
 // putFleet makes the fleet's account: it has JetStream, exports the subjects that others may be granted, and imports those of every
 // host.
-func (f *Folder) putFleet() error {
+func (f *AccessFolder) putFleet() error {
 	pair, err := f.key(fleetAccount)
 	if err != nil {
 		return err
@@ -218,9 +218,9 @@ func signedImports(accounts []*jwt.AccountClaims) map[importKey]*jwt.Import {
 }
 
 // reach lets the fleet send offers to a host.
-func (f *Folder) reach(fleet, account *jwt.AccountClaims, signed map[importKey]*jwt.Import) error {
+func (f *AccessFolder) reach(fleet, account *jwt.AccountClaims, signed map[importKey]*jwt.Import) error {
 	kind, host, _ := parseFileName(account.Name)
-	if kind != Agent || revoked(account) {
+	if kind != AgentHolder || revoked(account) {
 		return nil
 	}
 	offers := offered(host)
@@ -252,7 +252,7 @@ func (f *Folder) reach(fleet, account *jwt.AccountClaims, signed map[importKey]*
 }
 
 // accounts reads the tokens of all accounts, by name.
-func (f *Folder) accounts() ([]*jwt.AccountClaims, error) {
+func (f *AccessFolder) accounts() ([]*jwt.AccountClaims, error) {
 	keys, err := f.names(accountsDir, tokenExt)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"github.com/nats-io/jwt/v2"

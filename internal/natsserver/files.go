@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"crypto/rand"
@@ -27,12 +27,12 @@ const (
 	userExt  = ".user"
 )
 
-func (f *Folder) path(parts ...string) string {
+func (f *AccessFolder) path(parts ...string) string {
 	return filepath.Join(append([]string{f.dir}, parts...)...)
 }
 
 // makeFolders makes the folders that are missing, and makes all of them unreadable for others.
-func (f *Folder) makeFolders() error {
+func (f *AccessFolder) makeFolders() error {
 	for _, dir := range []string{"", keysDir, accountsDir, credsDir, revokedDir} {
 		if err := os.MkdirAll(f.path(dir), 0o700); err != nil {
 			return fmt.Errorf("make the access folder: %w", err)
@@ -89,7 +89,7 @@ func writeTemp(name string, body []byte) (string, error) {
 }
 
 // names lists the files with an extension in a place of the folder, without it, in order.
-func (f *Folder) names(place, ext string) ([]string, error) {
+func (f *AccessFolder) names(place, ext string) ([]string, error) {
 	entries, err := os.ReadDir(f.path(place))
 	if err != nil {
 		return nil, fmt.Errorf("list the access folder: %w", err)
@@ -105,4 +105,4 @@ func (f *Folder) names(place, ext string) ([]string, error) {
 }
 
 // mark changes the revision, by which servers that run with the folder notice a change.
-func (f *Folder) mark() error { return write(f.path(revisionFile), []byte(rand.Text()+"\n")) }
+func (f *AccessFolder) mark() error { return write(f.path(revisionFile), []byte(rand.Text()+"\n")) }

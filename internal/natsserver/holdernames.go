@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"fmt"
@@ -7,16 +7,16 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// Kind is what a key is for.
-type Kind string
+// HolderKind is what a key is for.
+type HolderKind string
 
 const (
-	Tenant     Kind = "tenant"
-	Agent      Kind = "agent"
-	Dispatcher Kind = "dispatcher"
-	Operator   Kind = "operator"
-	Watcher    Kind = "watcher"
-	Gateway    Kind = "gateway"
+	TenantHolder     HolderKind = "tenant"
+	AgentHolder      HolderKind = "agent"
+	DispatcherHolder HolderKind = "dispatcher"
+	OperatorHolder   HolderKind = "operator"
+	WatcherHolder    HolderKind = "watcher"
+	GatewayHolder    HolderKind = "gateway"
 )
 
 // Names of the accounts that every folder has.
@@ -27,7 +27,7 @@ const (
 )
 
 // fileName is the name of a holder in files: tenant-acme, agent-gpu-1, dispatcher.
-func fileName(kind Kind, name string) string {
+func fileName(kind HolderKind, name string) string {
 	if name == "" {
 		return string(kind)
 	}
@@ -35,16 +35,16 @@ func fileName(kind Kind, name string) string {
 }
 
 // parseFileName is the reverse of fileName; false for other names.
-func parseFileName(file string) (Kind, string, bool) {
-	for _, kind := range []Kind{Tenant, Agent} {
+func parseFileName(file string) (HolderKind, string, bool) {
+	for _, kind := range []HolderKind{TenantHolder, AgentHolder} {
 		if name, found := strings.CutPrefix(file, string(kind)+"-"); found {
 			return kind, name, true
 		}
 	}
-	switch kind := Kind(file); kind {
-	case Dispatcher, Operator, Watcher, Gateway:
+	switch kind := HolderKind(file); kind {
+	case DispatcherHolder, OperatorHolder, WatcherHolder, GatewayHolder:
 		return kind, "", true
-	case Tenant, Agent:
+	case TenantHolder, AgentHolder:
 	}
 	return "", "", false
 }

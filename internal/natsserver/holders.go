@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"errors"
@@ -33,7 +33,7 @@ const (
 
 // TenantSettings limit what a tenant may send. A zero field keeps the present setting; for a new tenant it is the default.
 type TenantSettings struct {
-	MaxPayload int64 // bytes of one message, at least LeastPayload; default DefaultPayload
+	MaxPayload int64 // bytes of one message, at least LeastTenantPayload; default DefaultTenantPayload
 }
 
 // AgentSettings are the grant of a host. A zero field keeps the present setting.
@@ -43,24 +43,24 @@ type AgentSettings struct {
 }
 
 // Tenant makes a tenant's account and credentials, or changes the settings of an existing one. It gives the path of the credentials.
-func (f *Folder) Tenant(name string, s TenantSettings) (string, error) {
+func (f *AccessFolder) Tenant(name string, s TenantSettings) (string, error) {
 	if err := checkTenant(name); err != nil {
 		return "", err
 	}
-	if s.MaxPayload != 0 && s.MaxPayload < LeastPayload {
-		return "", fmt.Errorf("a message of tenant %s could have only %d bytes: give at least %d, so that a piece of a file and a usual job fit, or leave it out", name, s.MaxPayload, LeastPayload)
+	if s.MaxPayload != 0 && s.MaxPayload < LeastTenantPayload {
+		return "", fmt.Errorf("a message of tenant %s could have only %d bytes: give at least %d, so that a piece of a file and a usual job fit, or leave it out", name, s.MaxPayload, LeastTenantPayload)
 	}
-	return f.hold(Tenant, name, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
-		claims, err := f.outsider(fileName(Tenant, name), pair, tenantGrants(name), nil)
+	return f.hold(TenantHolder, name, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
+		claims, err := f.outsider(fileName(TenantHolder, name), pair, tenantGrants(name), nil)
 		if err != nil {
 			return nil, err
 		}
 		claims.Limits.Conn = tenantConnections
 		claims.Limits.Payload = s.MaxPayload
 		if s.MaxPayload == 0 {
-			claims.Limits.Payload = DefaultPayload
+			claims.Limits.Payload = DefaultTenantPayload
 			if before != nil {
-				claims.Limits.Payload = max(LeastPayload, before.Limits.Payload)
+				claims.Limits.Payload = max(LeastTenantPayload, before.Limits.Payload)
 			}
 		}
 		return claims, nil
@@ -69,7 +69,7 @@ func (f *Folder) Tenant(name string, s TenantSettings) (string, error) {
 
 // Agent makes the account and credentials of a host's agent, or changes the settings of an existing one. It gives the path of the
 // credentials.
-func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
+func (f *AccessFolder) Agent(host string, s AgentSettings) (string, error) {
 	if err := checkHost(host); err != nil {
 		return "", err
 	}
@@ -83,7 +83,7 @@ func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 			}
 		}
 	}
-	return f.hold(Agent, host, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
+	return f.hold(AgentHolder, host, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
 		s := s
 		if before != nil {
 			stood := settingsOf(before)
@@ -98,7 +98,7 @@ func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 		if slices.Equal(tenants, []string{Everyone}) {
 			tenants = nil
 		}
-		claims, err := f.outsider(fileName(Agent, host), pair, hostGrants(host, tenants), offered(host))
+		claims, err := f.outsider(fileName(AgentHolder, host), pair, hostGrants(host, tenants), offered(host))
 		if err == nil && len(tenants) > 0 {
 			claims.DefaultPermissions.Sub.Allow.Add(names.CancelledEvents) // of its tenants, since no other event comes into the account
 		}
@@ -110,29 +110,29 @@ func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 }
 
 // Watcher makes the account and credentials with which a program may read every event and do nothing else.
-func (f *Folder) Watcher() (string, error) {
-	return f.hold(Watcher, "", func(pair nkeys.KeyPair, _ *jwt.AccountClaims) (*jwt.AccountClaims, error) {
-		return f.outsider(fileName(Watcher, ""), pair, watcherGrants(), nil)
+func (f *AccessFolder) Watcher() (string, error) {
+	return f.hold(WatcherHolder, "", func(pair nkeys.KeyPair, _ *jwt.AccountClaims) (*jwt.AccountClaims, error) {
+		return f.outsider(fileName(WatcherHolder, ""), pair, watcherGrants(), nil)
 	})
 }
 
 // Dispatcher makes the credentials that all dispatchers share.
-func (f *Folder) Dispatcher() (string, error) {
-	return f.fleetUser(Dispatcher, dispatcherPermissions(), inboxTag+dispatcherInbox)
+func (f *AccessFolder) Dispatcher() (string, error) {
+	return f.fleetUser(DispatcherHolder, dispatcherPermissions(), inboxTag+dispatcherInbox)
 }
 
 // Operator makes the credentials with which people and programs operate the fleet.
-func (f *Folder) Operator() (string, error) {
-	return f.fleetUser(Operator, operatorPermissions(), inboxTag+operatorInbox)
+func (f *AccessFolder) Operator() (string, error) {
+	return f.fleetUser(OperatorHolder, operatorPermissions(), inboxTag+operatorInbox)
 }
 
 // Gateway makes the credentials that all gateways share.
-func (f *Folder) Gateway() (string, error) {
-	return f.fleetUser(Gateway, gatewayPermissions(), inboxTag+gatewayInbox, keepsTag)
+func (f *AccessFolder) Gateway() (string, error) {
+	return f.fleetUser(GatewayHolder, gatewayPermissions(), inboxTag+gatewayInbox, keepsTag)
 }
 
 // hold makes a key, an account and credentials as far as they are missing; describe sets what the account may do.
-func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error)) (string, error) {
+func (f *AccessFolder) hold(kind HolderKind, name string, describe func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error)) (string, error) {
 	file := fileName(kind, name)
 	if err := f.checkNew(file); err != nil {
 		return "", err
@@ -155,7 +155,7 @@ func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, 
 	}
 	user := newUser()
 	user.Name = file
-	if kind == Tenant {
+	if kind == TenantHolder {
 		user.Tags = append(user.Tags, tenantTag+name) // Tags.Add would change it to lower case
 	} else {
 		user.Tags = append(user.Tags, prefixTag+JetStreamPrefix, directTag)
@@ -167,7 +167,7 @@ func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, 
 	return path, f.reconcile()
 }
 
-func (f *Folder) checkNew(file string) error {
+func (f *AccessFolder) checkNew(file string) error {
 	known, err := f.names(keysDir, keyExt)
 	if err != nil {
 		return err
@@ -176,7 +176,7 @@ func (f *Folder) checkNew(file string) error {
 }
 
 // fleetUser makes credentials in the fleet's own account.
-func (f *Folder) fleetUser(kind Kind, permissions jwt.Permissions, tags ...string) (string, error) {
+func (f *AccessFolder) fleetUser(kind HolderKind, permissions jwt.Permissions, tags ...string) (string, error) {
 	pair, err := f.key(fleetAccount)
 	if err != nil {
 		return "", err
@@ -191,19 +191,19 @@ func (f *Folder) fleetUser(kind Kind, permissions jwt.Permissions, tags ...strin
 
 // Holder is a tenant, a host or a role (dispatcher, operator, watcher, gateway) that has credentials.
 type Holder struct {
-	Kind    Kind     `json:"kind"`
-	Name    string   `json:"name,omitempty"`    // of the tenant or the host
-	Tenants []string `json:"tenants,omitempty"` // of a host: whose jobs it runs; empty: all
-	Slots   int      `json:"slots,omitempty"`   // of a host: the most jobs at once; 0: what the dispatchers allow
-	Account string   `json:"account"`           // its public key
-	Creds   string   `json:"creds"`
+	Kind    HolderKind `json:"kind"`
+	Name    string     `json:"name,omitempty"`    // of the tenant or the host
+	Tenants []string   `json:"tenants,omitempty"` // of a host: whose jobs it runs; empty: all
+	Slots   int        `json:"slots,omitempty"`   // of a host: the most jobs at once; 0: what the dispatchers allow
+	Account string     `json:"account"`           // its public key
+	Creds   string     `json:"creds"`
 }
 
 // File is the holder's name in files and for Revoke, as tenant-acme.
 func (h Holder) File() string { return fileName(h.Kind, h.Name) }
 
 // List gives all holders, ordered by kind and name.
-func (f *Folder) List() ([]Holder, error) {
+func (f *AccessFolder) List() ([]Holder, error) {
 	accounts, err := f.accounts()
 	if err != nil {
 		return nil, err
@@ -224,7 +224,7 @@ func (f *Folder) List() ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, kind := range []Kind{Dispatcher, Operator, Gateway} {
+	for _, kind := range []HolderKind{DispatcherHolder, OperatorHolder, GatewayHolder} {
 		path := f.path(credsDir, string(kind)+credsExt)
 		if _, err := os.Stat(path); err == nil {
 			holders = append(holders, Holder{Kind: kind, Account: fleet.Subject, Creds: path})

@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 )
 
 // putConf writes the file that the configuration of an operator's own nats-server includes.
-func (f *Folder) putConf() error {
-	operator, system, err := f.Server()
+func (f *AccessFolder) putConf() error {
+	access, err := f.Access()
 	if err != nil {
 		return err
 	}
@@ -26,7 +26,7 @@ func (f *Folder) putConf() error {
 	fmt.Fprintf(&text, "# Who may use the fleet. Written by `dispatcher access`; changes by hand are lost.\n"+
 		"# A running server hears of changes by `dispatcher access push`.\n"+
 		"operator: %s\nsystem_account: %s\n"+
-		"resolver { type: full, dir: \"./accounts\", allow_delete: false, interval: \"2m\" }\nresolver_preload {\n", operator, system)
+		"resolver { type: full, dir: \"./accounts\", allow_delete: false, interval: \"2m\" }\nresolver_preload {\n", access.Operator, access.System)
 	for _, claims := range accounts {
 		token, err := f.Account(claims.Subject)
 		if err != nil {
@@ -40,14 +40,14 @@ func (f *Folder) putConf() error {
 
 // Tracker follows the changes of a folder for a running server.
 type Tracker struct {
-	folder   *Folder
+	folder   *AccessFolder
 	revision string
 	known    map[string]string // tokens by public key
 	again    time.Time         // when to read the folder again after an error, although its revision is the same; zero: no error
 }
 
 // Track reads the folder's present state. Call it before the server is started, so that no change in between is missed.
-func (f *Folder) Track() (*Tracker, error) {
+func (f *AccessFolder) Track() (*Tracker, error) {
 	t := &Tracker{folder: f, known: map[string]string{}}
 	_, err := t.changes()
 	return t, err
@@ -114,7 +114,7 @@ func (t *Tracker) changes() ([]signed, error) {
 type signed struct{ key, name, token string }
 
 // inOrder are the tokens of all accounts, the fleet's last.
-func (f *Folder) inOrder() ([]signed, error) {
+func (f *AccessFolder) inOrder() ([]signed, error) {
 	accounts, err := f.accounts()
 	if err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ const pushTimeout = 10 * time.Second
 
 // Push sends all accounts to a running nats-server, over a connection with the credentials that System gives, and returns how many the
 // server has accepted.
-func (f *Folder) Push(ctx context.Context, nc *nats.Conn) (int, error) {
+func (f *AccessFolder) Push(ctx context.Context, nc *nats.Conn) (int, error) {
 	accounts, err := f.inOrder()
 	if err != nil {
 		return 0, err

@@ -1,4 +1,4 @@
-package embedded
+package natsserver
 
 import (
 	"crypto/tls"
@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Access lets only accounts that an operator has signed use the server (nats-server's operator mode).
+// Access lets only accounts that an operator has signed use the server (nats-server's operator mode), as AccessFolder.Access gives it.
 type Access struct {
 	Operator string // the operator's token
 	System   string // the public key of the system account
@@ -75,7 +75,7 @@ func (s *Server) apply(claims *jwt.AccountClaims, token string) error {
 	if err != nil {
 		return fmt.Errorf("update the account %s: %w", claims.Name, err)
 	}
-	loaded, told := standing(s.nats, claims.Subject), s.applied[claims.Subject]
+	loaded, told := loadedAccount(s.nats, claims.Subject), s.applied[claims.Subject]
 	if loaded != nil && loaded.Complete && loaded.Jwt == token && (told == "" || told == token) {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"errors"
@@ -16,13 +16,13 @@ var ErrNobody = errors.New("no such credentials")
 
 // Revoke revokes the credentials of a holder, named as Holder.File does, such as tenant-acme: its connections are closed and new ones
 // refused. A server that runs with the folder does so at once, another one after Push. New credentials may be made for the name.
-func (f *Folder) Revoke(name string) error {
+func (f *AccessFolder) Revoke(name string) error {
 	kind, _, ok := parseFileName(name)
 	if !ok || strings.ContainsAny(name, `/\.`) {
 		return fmt.Errorf("revoke %s: %w; see `dispatcher access list %s`", name, ErrNobody, f.dir)
 	}
 	var err error
-	if kind == Dispatcher || kind == Operator || kind == Gateway {
+	if kind == DispatcherHolder || kind == OperatorHolder || kind == GatewayHolder {
 		err = f.revokeUser(name)
 	} else {
 		err = f.revokeAccount(name)
@@ -38,7 +38,7 @@ func (f *Folder) Revoke(name string) error {
 
 // revokeAccount replaces the account by one without any rights, which servers can load. It is written before the key is removed, so a
 // revocation that was interrupted can be repeated.
-func (f *Folder) revokeAccount(file string) error {
+func (f *AccessFolder) revokeAccount(file string) error {
 	pair, err := f.key(file)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (f *Folder) revokeAccount(file string) error {
 	return errors.Join(gone(f.path(credsDir, file+credsExt)), gone(f.path(keysDir, file+keyExt)))
 }
 
-func (f *Folder) revokeUser(file string) error {
+func (f *AccessFolder) revokeUser(file string) error {
 	path := f.path(credsDir, file+credsExt)
 	body, err := os.ReadFile(path)
 	if err != nil {
@@ -78,7 +78,7 @@ func (f *Folder) revokeUser(file string) error {
 }
 
 // revokedUsers are the revoked users of the fleet's account, each with the time.
-func (f *Folder) revokedUsers() (jwt.RevocationList, error) {
+func (f *AccessFolder) revokedUsers() (jwt.RevocationList, error) {
 	keys, err := f.names(revokedDir, userExt)
 	if err != nil || len(keys) == 0 {
 		return nil, err

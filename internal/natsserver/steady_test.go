@@ -1,4 +1,4 @@
-package access_test
+package natsserver_test
 
 import (
 	"errors"
@@ -10,14 +10,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/jwt/v2"
 
-	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // When nats-server receives the token of an account again, it drops the answers that are on their way in that account.
 func TestTheFleetsAccountIsSignedAnewOnlyWhenItGrantsSomethingElse(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
-	must(t)(f.Agent("gpu-1", access.AgentSettings{}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{}))
 	fleet := func() string {
 		t.Helper()
 		for _, token := range everything(t, f) {
@@ -29,14 +29,14 @@ func TestTheFleetsAccountIsSignedAnewOnlyWhenItGrantsSomethingElse(t *testing.T)
 		return ""
 	}
 	before := fleet()
-	must(t)(f.Tenant("acme", access.TenantSettings{}))
+	must(t)(f.Tenant("acme", natsserver.TenantSettings{}))
 	must(t)(f.Watcher())
 	must(t)(f.Operator())
-	must(t)(f.Agent("gpu-1", access.AgentSettings{Tenants: []string{"acme"}}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{Tenants: []string{"acme"}}))
 	if fleet() != before {
 		t.Error("who else has credentials has changed the fleet's account")
 	}
-	must(t)(f.Agent("gpu-2", access.AgentSettings{}))
+	must(t)(f.Agent("gpu-2", natsserver.AgentSettings{}))
 	if fleet() == before {
 		t.Error("the fleet does not reach the new host")
 	}
@@ -47,9 +47,9 @@ func TestABatchIsSettledOnceAtItsEnd(t *testing.T) {
 	f := newFolder(t)
 	before := everything(t, f)
 	failed := errors.New("no more hosts")
-	err := f.Batch(func(batch *access.Folder) error {
+	err := f.Batch(func(batch *natsserver.AccessFolder) error {
 		for _, host := range []string{"gpu-1", "gpu-2"} {
-			must(t)(batch.Agent(host, access.AgentSettings{}))
+			must(t)(batch.Agent(host, natsserver.AgentSettings{}))
 		}
 		during := everything(t, f)
 		for _, name := range []string{"revision", "nats-server.conf"} {
@@ -77,9 +77,9 @@ func TestABatchIsSettledOnceAtItsEnd(t *testing.T) {
 func TestAHostThatIsAddedHasNoOtherSignedAnew(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
-	must(t)(f.Agent("gpu-1", access.AgentSettings{}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{}))
 	before := imports(t, f)
-	must(t)(f.Agent("gpu-2", access.AgentSettings{}))
+	must(t)(f.Agent("gpu-2", natsserver.AgentSettings{}))
 	after := imports(t, f)
 	for subject, token := range before {
 		if token == "" || after[subject] != token {
@@ -92,7 +92,7 @@ func TestAHostThatIsAddedHasNoOtherSignedAnew(t *testing.T) {
 	if err := f.Revoke("agent-gpu-1"); err != nil {
 		t.Fatal(err)
 	}
-	must(t)(f.Agent("gpu-1", access.AgentSettings{}))
+	must(t)(f.Agent("gpu-1", natsserver.AgentSettings{}))
 	for subject, token := range imports(t, f) {
 		if strings.Contains(subject, "gpu-1") && token == before[subject] {
 			t.Errorf("%s has the token of a key that was revoked", subject)
@@ -101,7 +101,7 @@ func TestAHostThatIsAddedHasNoOtherSignedAnew(t *testing.T) {
 }
 
 // imports are the tokens of what the fleet's account may use of others, by subject.
-func imports(t *testing.T, f *access.Folder) map[string]string {
+func imports(t *testing.T, f *natsserver.AccessFolder) map[string]string {
 	t.Helper()
 	tokens := map[string]string{}
 	for name, text := range everything(t, f) {

@@ -1,4 +1,4 @@
-package access
+package natsserver
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 )
 
 // key reads a private key.
-func (f *Folder) key(name string) (nkeys.KeyPair, error) {
+func (f *AccessFolder) key(name string) (nkeys.KeyPair, error) {
 	seed, err := os.ReadFile(f.path(keysDir, name+keyExt))
 	if err != nil {
 		return nil, fmt.Errorf("read the key of %s: %w", name, err)
@@ -25,7 +25,7 @@ func (f *Folder) key(name string) (nkeys.KeyPair, error) {
 }
 
 // keyOnce reads a private key, and makes it when there is none. Processes that do so at the same time all get the same key.
-func (f *Folder) keyOnce(name string, create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, error) {
+func (f *AccessFolder) keyOnce(name string, create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, error) {
 	pair, err := f.key(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return pair, err
@@ -45,7 +45,7 @@ func (f *Folder) keyOnce(name string, create func() (nkeys.KeyPair, error)) (nke
 }
 
 // account reads an account's token by the name of its key.
-func (f *Folder) account(name string) (*jwt.AccountClaims, error) {
+func (f *AccessFolder) account(name string) (*jwt.AccountClaims, error) {
 	pair, err := f.key(name)
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (f *Folder) account(name string) (*jwt.AccountClaims, error) {
 }
 
 // putAccount signs an account's token with the operator's key and stores it, unless the stored token is equal.
-func (f *Folder) putAccount(claims *jwt.AccountClaims) (changed bool, err error) {
+func (f *AccessFolder) putAccount(claims *jwt.AccountClaims) (changed bool, err error) {
 	var problems jwt.ValidationResults
 	claims.Validate(&problems)
 	if problems.IsBlocking(true) {
@@ -90,7 +90,7 @@ func (f *Folder) putAccount(claims *jwt.AccountClaims) (changed bool, err error)
 }
 
 // putCreds writes a user's credentials unless they exist, and gives their path.
-func (f *Folder) putCreds(name string, account nkeys.KeyPair, user *jwt.UserClaims) (path string, made bool, err error) {
+func (f *AccessFolder) putCreds(name string, account nkeys.KeyPair, user *jwt.UserClaims) (path string, made bool, err error) {
 	path = f.path(credsDir, name+credsExt)
 	if _, err := os.Stat(path); err == nil {
 		return path, false, nil

@@ -1,4 +1,4 @@
-package embedded_test
+package natsserver_test
 
 import (
 	"errors"
@@ -12,12 +12,12 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // realm is a server with an account that serves "desk.*", and others that may ask at some of these desks.
 type realm struct {
-	*embedded.Server
+	*natsserver.Server
 	t        *testing.T
 	operator nkeys.KeyPair
 	office   nkeys.KeyPair // the account that serves
@@ -44,8 +44,8 @@ func startRealm(t *testing.T) *realm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Server, err = embedded.Start(embedded.Config{
-		Port: -1, StoreDir: t.TempDir(), Access: &embedded.Access{Operator: token, System: system, Account: r.account},
+	r.Server, err = natsserver.Start(natsserver.Config{
+		Port: -1, StoreDir: t.TempDir(), Access: &natsserver.Access{Operator: token, System: system, Account: r.account},
 	})
 	if err != nil {
 		t.Fatal(err)

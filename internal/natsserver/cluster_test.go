@@ -1,4 +1,4 @@
-package embedded_test
+package natsserver_test
 
 import (
 	"testing"
@@ -6,14 +6,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 const pause = 50 * time.Millisecond
 
 func TestClusterGoesOnWithoutOneServer(t *testing.T) {
 	t.Parallel()
-	c, err := embedded.StartCluster(3, embedded.Config{StoreDir: t.TempDir()})
+	c, err := natsserver.StartCluster(3, natsserver.Config{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
