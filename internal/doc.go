@@ -15,7 +15,7 @@
 //	floor 2   internal/dispatcher           internal/agent -> internal/outside   internal/gateway   internal/dashboard   internal/trace   actors: the loops, and four faces
 //	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/natsserver
 //	          NATS                          ComfyUI          the OS            NATS's server
-//	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
+//	floor 0   internal/route, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
 //	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate
@@ -41,8 +41,7 @@
 //	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
 //	internal/natsserver   nats-server inside the process, alone or as a cluster; the keys of a closed fleet, and what each may do in NATS
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
-//	internal/history      events folded into one row a job: lists, pages, counts
-//	internal/job          bytes to jobs and events and back; ids, lanes and names
+//	internal/job          bytes to jobs and events and back; ids, lanes and names; events folded into one row a job: lists, pages, counts
 //	internal/workflow     parsing, refusing, hashing and changing ComfyUI graphs, byte for byte
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
@@ -91,7 +90,7 @@
 //	it parses a workflow, hashes it, lists what it needs            internal/workflow
 //	it says why something failed and what follows                   internal/failure (a new kind: the list above Kinds, kind.go)
 //	it turns bytes into a job or an event, or back                  internal/job
-//	it lists or counts jobs by what their events say                internal/history
+//	it lists or counts jobs by what their events say                internal/job (fold.go)
 //	it compares, ranks, counts, computes a delay or a block         internal/route
 //	it is the name of a subject, stream, bucket or header           internal/names
 //	it reads or writes NATS for dispatchers or agents, or acks      internal/queue

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	maxRooms = 19
+	maxRooms = 18
 
 	namesake = "github.com/nats-io/nats.go/jetstream"
 )
 
 // floor0 are the pure rooms: no clock, no I/O, no goroutines, no logger.
-var floor0 = []string{"internal/failure", "internal/history", "internal/job", "internal/names", "internal/route", "internal/workflow"}
+var floor0 = []string{"internal/failure", "internal/job", "internal/names", "internal/route", "internal/workflow"}
 
 // mayImport is the table: a room and what it may import besides the standard library.
 // A room of ours stands without the module's path; a module stands for all its packages.
@@ -26,7 +26,6 @@ var mayImport = map[string][]string{
 	"internal/workflow": {"github.com/cespare/xxhash/v2"},
 	"internal/job":      {"internal/workflow", "internal/failure", "github.com/google/uuid"},
 	"internal/route":    {"internal/workflow", "internal/failure", "internal/job", "github.com/cespare/xxhash/v2"},
-	"internal/history":  {"internal/workflow", "internal/failure", "internal/job"},
 	"internal/names":    {"internal/job", "internal/workflow"},
 	"jetstream": {
 		"internal/names", "internal/job", "internal/route", "internal/failure", "internal/workflow", "github.com/nats-io/nats.go",

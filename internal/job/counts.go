@@ -1,20 +1,18 @@
-package history
-
-import "github.com/comfyherd/comfyherd/internal/job"
+package job
 
 // Counts are numbers of rows by state.
 type Counts [8]int
 
 // Of gives the number of a state.
-func (c *Counts) Of(state job.EventKind) int {
+func (c *Counts) Of(state EventKind) int {
 	if n, known := stateNumber(state); known {
 		return c[n]
 	}
 	return 0
 }
 
-func stateNumber(state job.EventKind) (uint8, bool) {
-	for n, s := range states {
+func stateNumber(state EventKind) (uint8, bool) {
+	for n, s := range rowStates {
 		if s == state {
 			return uint8(n), true
 		}
@@ -23,7 +21,7 @@ func stateNumber(state job.EventKind) (uint8, bool) {
 }
 
 // Counts gives the number of rows by state: of a tenant, or of all when it is empty.
-func (f *Fold) Counts(of job.Tenant) Counts {
+func (f *Fold) Counts(of Tenant) Counts {
 	var all Counts
 	if of != "" {
 		if t := f.tenant(of); t != nil {
@@ -40,9 +38,9 @@ func (f *Fold) Counts(of job.Tenant) Counts {
 }
 
 // States gives the numbers of rows by state, without those of which there are none.
-func (c *Counts) States() map[job.EventKind]int {
-	counts := map[job.EventKind]int{}
-	for i, state := range states {
+func (c *Counts) States() map[EventKind]int {
+	counts := map[EventKind]int{}
+	for i, state := range rowStates {
 		if c[i] > 0 {
 			counts[state] = c[i]
 		}

@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -7,18 +7,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 func TestHowLongAHostRanJobsIsSummedBySteps(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
-	f := history.New(100)
+	f := job.NewFold(100)
 	sequence := uint64(0)
 	add := func(id string, kind job.EventKind, host string, after time.Duration) {
 		sequence++
-		f.Add(&history.Event{Tenant: "acme", Job: job.ID(id), Kind: kind, Sequence: sequence, Time: noon.Add(after), Readable: true, Brief: job.Brief{Host: host}})
+		f.Add(&job.StoredEvent{Tenant: "acme", Job: job.ID(id), Kind: kind, Sequence: sequence, Time: noon.Add(after), Readable: true, Brief: job.Brief{Host: host}})
 	}
 	add("one", job.Started, "gpu-1", -10*time.Minute)
 	add("two", job.Started, "gpu-1", -9*time.Minute)
@@ -59,14 +58,14 @@ func TestHowLongAHostRanJobsIsSummedBySteps(t *testing.T) {
 // Events may name any number of hosts.
 func TestHostsThatRanNothingForAnHourAreForgottenWhenThereAreMany(t *testing.T) {
 	t.Parallel()
-	f := history.New(10)
+	f := job.NewFold(10)
 	at := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
 	sequence := uint64(0)
 	run := func(host string) {
 		for _, kind := range []job.EventKind{job.Started, job.Completed} {
 			sequence++
 			at = at.Add(time.Millisecond)
-			f.Add(&history.Event{Tenant: "acme", Job: "one", Kind: kind, Sequence: sequence, Time: at, Readable: true, Brief: job.Brief{Host: host}})
+			f.Add(&job.StoredEvent{Tenant: "acme", Job: "one", Kind: kind, Sequence: sequence, Time: at, Readable: true, Brief: job.Brief{Host: host}})
 		}
 	}
 	for i := range 10_100 {

@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -7,24 +7,23 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // plain is the fold in its simplest form, without regard to time and memory: a list in the order of last events.
 type plain struct {
 	limit int
-	rows  []history.Row // oldest last event first
-	since history.Moment
+	rows  []job.Row // oldest last event first
+	since job.Moment
 }
 
-func (p *plain) add(e *history.Event) {
-	r := history.Row{Tenant: e.Tenant, Job: e.Job, First: history.Moment{Sequence: e.Sequence, Time: e.Time}}
-	if i := slices.IndexFunc(p.rows, func(r history.Row) bool { return r.Tenant == e.Tenant && r.Job == e.Job }); i >= 0 {
+func (p *plain) add(e *job.StoredEvent) {
+	r := job.Row{Tenant: e.Tenant, Job: e.Job, First: job.Moment{Sequence: e.Sequence, Time: e.Time}}
+	if i := slices.IndexFunc(p.rows, func(r job.Row) bool { return r.Tenant == e.Tenant && r.Job == e.Job }); i >= 0 {
 		r = p.rows[i]
 		p.rows = slices.Delete(p.rows, i, i+1)
 	}
-	r.State, r.Last = e.Kind, history.Moment{Sequence: e.Sequence, Time: e.Time}
+	r.State, r.Last = e.Kind, job.Moment{Sequence: e.Sequence, Time: e.Time}
 	r.Priority, r.Reason = e.Brief.Priority, e.Brief.Reason
 	if e.Brief.Host != "" {
 		r.Host = e.Brief.Host
@@ -34,18 +33,18 @@ func (p *plain) add(e *history.Event) {
 	}
 	p.rows = append(p.rows, r)
 	if len(p.rows) > p.limit {
-		p.drop(max(slices.IndexFunc(p.rows, func(r history.Row) bool { return r.State.Terminal() }), 0))
+		p.drop(max(slices.IndexFunc(p.rows, func(r job.Row) bool { return r.State.Terminal() }), 0))
 	}
 }
 
 func (p *plain) drop(i int) {
 	if last := p.rows[i].Last; last.Sequence >= p.since.Sequence {
-		p.since = history.Moment{Sequence: last.Sequence + 1, Time: last.Time}
+		p.since = job.Moment{Sequence: last.Sequence + 1, Time: last.Time}
 	}
 	p.rows = slices.Delete(p.rows, i, i+1)
 }
 
-func (p *plain) forget(first history.Moment) {
+func (p *plain) forget(first job.Moment) {
 	for len(p.rows) > 0 && p.rows[0].Last.Sequence < first.Sequence {
 		p.drop(0)
 	}
@@ -54,8 +53,8 @@ func (p *plain) forget(first history.Moment) {
 	}
 }
 
-func (p *plain) newest(q *history.Query) []history.Row {
-	var found []history.Row
+func (p *plain) newest(q *job.Query) []job.Row {
+	var found []job.Row
 	for _, r := range slices.Backward(p.rows) {
 		if (q.Tenant == "" || r.Tenant == q.Tenant) && (q.State == "" || r.State == q.State) && (q.Host == "" || r.Host == q.Host) {
 			found = append(found, r)
@@ -65,9 +64,9 @@ func (p *plain) newest(q *history.Query) []history.Row {
 }
 
 // paged reads all pages of a question.
-func paged(t *testing.T, f *history.Fold, q history.Query) []history.Row {
+func paged(t *testing.T, f *job.Fold, q job.Query) []job.Row {
 	t.Helper()
-	var rows []history.Row
+	var rows []job.Row
 	for range 10_000 {
 		p := f.Page(&q)
 		rows = append(rows, p.Rows...)
@@ -94,7 +93,7 @@ func FuzzFold(f *testing.F) {
 	}
 	f.Add(uint8(20), uint8(7), long)
 	f.Fuzz(func(t *testing.T, limit, size uint8, steps []byte) {
-		fold, want := history.New(int(limit)), &plain{limit: max(int(limit), 1)}
+		fold, want := job.NewFold(int(limit)), &plain{limit: max(int(limit), 1)}
 		if limit%2 == 0 {
 			fold.Crowd()
 		}
@@ -106,7 +105,7 @@ func FuzzFold(f *testing.F) {
 				want.forget(first)
 				continue
 			}
-			e := history.Event{
+			e := job.StoredEvent{
 				Tenant: job.Tenant("acme bolt"[step%2*5 : step%2*5+4]), Job: job.ID(fmt.Sprint(step / 2 % 16)), Kind: job.EventKinds()[int(step/8+byte(i))%8],
 				Sequence: sequence, Time: at(sequence), Readable: true,
 			}
@@ -120,14 +119,14 @@ func FuzzFold(f *testing.F) {
 		if fold.Since() != want.since || fold.Len() != len(want.rows) {
 			t.Fatalf("%d rows since %v, want %d since %v", fold.Len(), fold.Since(), len(want.rows), want.since)
 		}
-		for _, q := range []history.Query{{}, {Tenant: "acme"}, {Tenant: "bolt", State: job.Completed}, {Host: "gpu-1"}, {State: job.Dead, Host: "gpu-2"}} {
+		for _, q := range []job.Query{{}, {Tenant: "acme"}, {Tenant: "bolt", State: job.Completed}, {Host: "gpu-1"}, {State: job.Dead, Host: "gpu-2"}} {
 			q.Limit, q.Look = int(size), int(size)*2
 			if diff := cmp.Diff(want.newest(&q), paged(t, fold, q)); diff != "" {
 				t.Fatalf("%+v: %s", q, diff)
 			}
 			counts := fold.Counts(q.Tenant)
 			for _, state := range job.EventKinds() {
-				if n := len(want.newest(&history.Query{Tenant: q.Tenant, State: state})); counts.Of(state) != n {
+				if n := len(want.newest(&job.Query{Tenant: q.Tenant, State: state})); counts.Of(state) != n {
 					t.Fatalf("%s has %d that are %s, want %d", q.Tenant, counts.Of(state), state, n)
 				}
 			}

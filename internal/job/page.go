@@ -1,22 +1,21 @@
-package history
+package job
 
 import (
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // Query says which rows are wanted. Empty fields match every row.
 type Query struct {
-	Tenant job.Tenant
-	State  job.EventKind
+	Tenant Tenant
+	State  EventKind
 	Hash   workflow.Hash // or its first digits
 	Host   string
 	Kind   failure.Kind
 	Reason string
-	Job    job.ID // or its first letters
+	Job    ID     // or its first letters
 	Text   string // a part of its name or metadata, whatever its case
 	Before uint64 // only rows whose last event is older than this one
 	Limit  int    // rows of the page, at least one
@@ -56,7 +55,7 @@ func (f *Fold) Page(q *Query) Page {
 
 // wanted is a query with the fold's numbers in place of names.
 type wanted struct {
-	order              *order
+	order              *rowOrder
 	state              uint8
 	host, kind, reason uint32
 	any                struct{ state, host, kind, reason bool }

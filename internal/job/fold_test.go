@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
@@ -17,23 +16,23 @@ import (
 // at is when the event with a sequence was stored.
 func at(sequence uint64) time.Time { return time.Unix(1_800_000_000+int64(sequence), 0) }
 
-func moment(sequence uint64) history.Moment {
-	return history.Moment{Sequence: sequence, Time: at(sequence)}
+func moment(sequence uint64) job.Moment {
+	return job.Moment{Sequence: sequence, Time: at(sequence)}
 }
 
 // story adds events to a fold, one sequence after the other.
 type story struct {
-	*history.Fold
+	*job.Fold
 	sequence uint64
 }
 
 func (s *story) add(tenant job.Tenant, id job.ID, kind job.EventKind, b job.Brief) uint64 {
 	s.sequence++
-	s.Add(&history.Event{Tenant: tenant, Job: id, Kind: kind, Sequence: s.sequence, Time: at(s.sequence), Readable: true, Brief: b})
+	s.Add(&job.StoredEvent{Tenant: tenant, Job: id, Kind: kind, Sequence: s.sequence, Time: at(s.sequence), Readable: true, Brief: b})
 	return s.sequence
 }
 
-func begun(limit int) *story { return &story{Fold: history.New(limit)} }
+func begun(limit int) *story { return &story{Fold: job.NewFold(limit)} }
 
 var (
 	hashA = workflow.Hash("aa11" + strings.Repeat("0", 60))
@@ -41,11 +40,11 @@ var (
 )
 
 // all asks for all rows of a tenant.
-func all(f *history.Fold, tenant job.Tenant) []history.Row {
-	return f.Page(&history.Query{Tenant: tenant, Limit: 1 << 20, Look: 1 << 20}).Rows
+func all(f *job.Fold, tenant job.Tenant) []job.Row {
+	return f.Page(&job.Query{Tenant: tenant, Limit: 1 << 20, Look: 1 << 20}).Rows
 }
 
-func ids(rows []history.Row) string {
+func ids(rows []job.Row) string {
 	var text []string
 	for _, r := range rows {
 		text = append(text, string(r.Tenant)+"/"+string(r.Job))
@@ -62,24 +61,24 @@ func TestARowSaysWhatTheLastEventOfItsJobSays(t *testing.T) {
 		edit(&b)
 		return b
 	}
-	row := history.Row{Tenant: "acme", Job: "one", Priority: 7, Hash: hashA, RequeueOf: "root", MaxAttempts: 5, First: moment(1)}
+	row := job.Row{Tenant: "acme", Job: "one", Priority: 7, Hash: hashA, RequeueOf: "root", MaxAttempts: 5, First: moment(1)}
 	for _, step := range []struct {
 		kind  job.EventKind
 		brief job.Brief
-		want  func(*history.Row)
+		want  func(*job.Row)
 	}{
-		{job.Queued, with(func(b *job.Brief) { b.MaxAttempts = 5 }), func(*history.Row) {}},
-		{job.Waiting, with(func(b *job.Brief) { b.Reason = "all_blocked" }), func(r *history.Row) { r.Reason = "all_blocked" }},
-		{job.Started, with(func(b *job.Brief) { b.Host, b.Attempt = "gpu-1", 1 }), func(r *history.Row) { r.Reason, r.Host, r.Attempt = "", "gpu-1", 1 }},
-		{job.Failed, with(func(b *job.Brief) { b.Host, b.Attempt, b.Kind = "gpu-1", 1, failure.OutOfMemory }), func(r *history.Row) { r.Kind = failure.OutOfMemory }},
-		{job.Retrying, with(func(b *job.Brief) { b.Attempt = 2 }), func(r *history.Row) { r.Attempt = 2 }},
-		{job.Started, with(func(b *job.Brief) { b.Host, b.Attempt = "gpu-2", 2 }), func(r *history.Row) { r.Host = "gpu-2" }},
-		{job.Completed, with(func(b *job.Brief) { b.Host, b.Attempt = "gpu-2", 2 }), func(r *history.Row) { r.Kind = "" }},
+		{job.Queued, with(func(b *job.Brief) { b.MaxAttempts = 5 }), func(*job.Row) {}},
+		{job.Waiting, with(func(b *job.Brief) { b.Reason = "all_blocked" }), func(r *job.Row) { r.Reason = "all_blocked" }},
+		{job.Started, with(func(b *job.Brief) { b.Host, b.Attempt = "gpu-1", 1 }), func(r *job.Row) { r.Reason, r.Host, r.Attempt = "", "gpu-1", 1 }},
+		{job.Failed, with(func(b *job.Brief) { b.Host, b.Attempt, b.Kind = "gpu-1", 1, failure.OutOfMemory }), func(r *job.Row) { r.Kind = failure.OutOfMemory }},
+		{job.Retrying, with(func(b *job.Brief) { b.Attempt = 2 }), func(r *job.Row) { r.Attempt = 2 }},
+		{job.Started, with(func(b *job.Brief) { b.Host, b.Attempt = "gpu-2", 2 }), func(r *job.Row) { r.Host = "gpu-2" }},
+		{job.Completed, with(func(b *job.Brief) { b.Host, b.Attempt = "gpu-2", 2 }), func(r *job.Row) { r.Kind = "" }},
 	} {
 		sequence := s.add("acme", "one", step.kind, step.brief)
 		row.State, row.Last = step.kind, moment(sequence)
 		step.want(&row)
-		if diff := cmp.Diff([]history.Row{row}, all(s.Fold, "")); diff != "" {
+		if diff := cmp.Diff([]job.Row{row}, all(s.Fold, "")); diff != "" {
 			t.Errorf("after %s: %s", step.kind, diff)
 		}
 	}
@@ -89,11 +88,11 @@ func TestAnEventWhoseBodyNobodyCanReadChangesTheStateOnly(t *testing.T) {
 	t.Parallel()
 	s := begun(10)
 	s.add("acme", "one", job.Started, job.Brief{Priority: 7, Hash: hashA, Host: "gpu-1", Attempt: 1})
-	s.Add(&history.Event{Tenant: "acme", Job: "one", Kind: job.Cancelled, Sequence: 9, Time: at(9)})
-	want := history.Row{
+	s.Add(&job.StoredEvent{Tenant: "acme", Job: "one", Kind: job.Cancelled, Sequence: 9, Time: at(9)})
+	want := job.Row{
 		Tenant: "acme", Job: "one", State: job.Cancelled, Priority: 7, Hash: hashA, Host: "gpu-1", Attempt: 1, First: moment(1), Last: moment(9),
 	}
-	if diff := cmp.Diff([]history.Row{want}, all(s.Fold, "")); diff != "" {
+	if diff := cmp.Diff([]job.Row{want}, all(s.Fold, "")); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -134,10 +133,10 @@ func TestPagesGoFromTheNewestEventToTheOldest(t *testing.T) {
 		s.add("acme", id, job.Queued, job.Brief{})
 	}
 	s.add("acme", "b", job.Started, job.Brief{}) // 6
-	first := s.Page(&history.Query{Limit: 2, Look: 100})
+	first := s.Page(&job.Query{Limit: 2, Look: 100})
 	s.add("acme", "a", job.Started, job.Brief{}) // is newer than the pages now
-	second := s.Page(&history.Query{Limit: 2, Look: 100, Before: first.Next})
-	third := s.Page(&history.Query{Limit: 2, Look: 100, Before: second.Next})
+	second := s.Page(&job.Query{Limit: 2, Look: 100, Before: first.Next})
+	third := s.Page(&job.Query{Limit: 2, Look: 100, Before: second.Next})
 	got := fmt.Sprintf("%s|%d|%s|%d|%s|%d", ids(first.Rows), first.Next, ids(second.Rows), second.Next, ids(third.Rows), third.Next)
 	if want := "acme/b acme/e|5|acme/d acme/c|3||0"; got != want {
 		t.Errorf("%s, want %s", got, want)
@@ -153,24 +152,24 @@ func TestFiltersAreAllMet(t *testing.T) {
 	s.add("bolt", "red-4", job.Started, job.Brief{Hash: hashB, Host: "gpu-1"})
 	s.add("bolt", "blue", job.Waiting, job.Brief{Hash: hashB, Reason: "all_blocked"})
 	for name, c := range map[string]struct {
-		query history.Query
+		query job.Query
 		want  string
 	}{
-		"All":             {history.Query{}, "bolt/blue bolt/red-4 acme/red-3 acme/red-2 acme/red-1"},
-		"Tenant":          {history.Query{Tenant: "acme"}, "acme/red-3 acme/red-2 acme/red-1"},
-		"NoSuchTenant":    {history.Query{Tenant: "gpu-1"}, ""},
-		"State":           {history.Query{State: job.Started}, "bolt/red-4 acme/red-2"},
-		"StateOfTenant":   {history.Query{State: job.Started, Tenant: "acme"}, "acme/red-2"},
-		"NobodysState":    {history.Query{State: "mood"}, ""},
-		"HashPrefix":      {history.Query{Hash: "aa1"}, "acme/red-2 acme/red-1"},
-		"Hash":            {history.Query{Hash: hashB, Tenant: "bolt"}, "bolt/blue bolt/red-4"},
-		"Host":            {history.Query{Host: "gpu-1"}, "bolt/red-4 acme/red-2"},
-		"NoSuchHost":      {history.Query{Host: "gpu-9"}, ""},
-		"Kind":            {history.Query{Kind: failure.Timeout}, "acme/red-3"},
-		"Reason":          {history.Query{Reason: "all_blocked"}, "bolt/blue"},
-		"IDPrefix":        {history.Query{Job: "red-"}, "bolt/red-4 acme/red-3 acme/red-2 acme/red-1"},
-		"HostAndHash":     {history.Query{Host: "gpu-1", Hash: hashB}, "bolt/red-4"},
-		"NothingMeetsAll": {history.Query{Host: "gpu-2", State: job.Started}, ""},
+		"All":             {job.Query{}, "bolt/blue bolt/red-4 acme/red-3 acme/red-2 acme/red-1"},
+		"Tenant":          {job.Query{Tenant: "acme"}, "acme/red-3 acme/red-2 acme/red-1"},
+		"NoSuchTenant":    {job.Query{Tenant: "gpu-1"}, ""},
+		"State":           {job.Query{State: job.Started}, "bolt/red-4 acme/red-2"},
+		"StateOfTenant":   {job.Query{State: job.Started, Tenant: "acme"}, "acme/red-2"},
+		"NobodysState":    {job.Query{State: "mood"}, ""},
+		"HashPrefix":      {job.Query{Hash: "aa1"}, "acme/red-2 acme/red-1"},
+		"Hash":            {job.Query{Hash: hashB, Tenant: "bolt"}, "bolt/blue bolt/red-4"},
+		"Host":            {job.Query{Host: "gpu-1"}, "bolt/red-4 acme/red-2"},
+		"NoSuchHost":      {job.Query{Host: "gpu-9"}, ""},
+		"Kind":            {job.Query{Kind: failure.Timeout}, "acme/red-3"},
+		"Reason":          {job.Query{Reason: "all_blocked"}, "bolt/blue"},
+		"IDPrefix":        {job.Query{Job: "red-"}, "bolt/red-4 acme/red-3 acme/red-2 acme/red-1"},
+		"HostAndHash":     {job.Query{Host: "gpu-1", Hash: hashB}, "bolt/red-4"},
+		"NothingMeetsAll": {job.Query{Host: "gpu-2", State: job.Started}, ""},
 	} {
 		c.query.Limit, c.query.Look = 100, 100
 		p := s.Page(&c.query)
@@ -188,7 +187,7 @@ func TestAFilterThatMatchesRarelyLooksAtNoMoreThanItMay(t *testing.T) {
 	for n := range 25 {
 		s.add("acme", job.ID(fmt.Sprint(n)), job.Started, job.Brief{Host: "gpu-2"}) // 2 to 26
 	}
-	q := history.Query{Host: "gpu-1", Limit: 5, Look: 10}
+	q := job.Query{Host: "gpu-1", Limit: 5, Look: 10}
 	var nexts []uint64
 	for {
 		p := s.Page(&q)
@@ -222,7 +221,7 @@ func TestTheOldestEndedRowGoesFirstAndSinceTellsIt(t *testing.T) {
 	if got := ids(all(s.Fold, "")); got != "bolt/next bolt/late acme/old" {
 		t.Errorf("there are %s", got)
 	}
-	if want := (history.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
+	if want := (job.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
 		t.Errorf("since %v, want %v", s.Since(), want)
 	}
 	s.add("bolt", "more", job.Queued, job.Brief{}) // 5: late goes
@@ -247,7 +246,7 @@ func TestRowsGoWithTheEventsThatAreStoredNoMore(t *testing.T) {
 	if got := ids(all(s.Fold, "")); got != "acme/two" || s.Since() != moment(4) || s.Len() != 1 {
 		t.Errorf("there are %s since %v", got, s.Since())
 	}
-	if counts := s.Counts("bolt"); counts != (history.Counts{}) {
+	if counts := s.Counts("bolt"); counts != (job.Counts{}) {
 		t.Errorf("bolt has %v", counts)
 	}
 }

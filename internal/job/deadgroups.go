@@ -1,4 +1,4 @@
-package history
+package job
 
 import (
 	"cmp"
@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // deaths are the dead rows by what they died of. When there are too many groups, the half of them with the fewest rows is forgotten: their rows
@@ -29,7 +28,7 @@ type deathKey struct {
 
 // death is the rows of a tenant with one signature.
 type death struct {
-	newest      job.Event // only the fields that a DeadGroup has
+	newest      Event // only the fields that a DeadGroup has
 	count       int
 	hosts       map[string]int
 	first, last time.Time
@@ -43,7 +42,7 @@ func newDeaths() deaths {
 const messageKept = 1024
 
 // count counts a row that has died.
-func (d *deaths) count(at, tenant uint32, e *Event) {
+func (d *deaths) count(at, tenant uint32, e *StoredEvent) {
 	if e.Dead == nil {
 		return
 	}
@@ -62,9 +61,9 @@ func (d *deaths) count(at, tenant uint32, e *Event) {
 	if e.Dead.Host != "" {
 		g.hosts[e.Dead.Host]++
 	}
-	g.newest = job.Event{
-		Job: e.Job, Tenant: e.Tenant, Host: e.Dead.Host, Reason: word(e.Dead.Reason), Kind: failure.Kind(word(e.Dead.Kind)), Class: short(e.Dead.Class),
-		Exception: short(e.Dead.Exception), Message: short(e.Dead.Message),
+	g.newest = Event{
+		Job: e.Job, Tenant: e.Tenant, Host: e.Dead.Host, Reason: word(e.Dead.Reason), Kind: failure.Kind(word(e.Dead.Kind)), Class: shortText(e.Dead.Class),
+		Exception: shortText(e.Dead.Exception), Message: shortText(e.Dead.Message),
 	}
 	if len(d.groups) > d.most {
 		d.forgetSmallest()
@@ -82,7 +81,7 @@ func (d *deaths) forgetSmallest() {
 	maps.DeleteFunc(d.of, func(_ uint32, key deathKey) bool { return d.groups[key] == nil })
 }
 
-func short(s string) string {
+func shortText(s string) string {
 	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), messageKept)]), "")
 }
 
@@ -105,16 +104,16 @@ func (d *deaths) forget(at uint32, host string) {
 // DeadGroup is dead jobs that died in the same way.
 type DeadGroup struct {
 	Signature   string
-	Newest      job.Event // its Job, Tenant, Host, Reason, Kind, Class, Exception and Message
+	Newest      Event // its Job, Tenant, Host, Reason, Kind, Class, Exception and Message
 	Count       int
-	Tenants     []job.Tenant // sorted
-	Hosts       []string     // sorted
+	Tenants     []Tenant // sorted
+	Hosts       []string // sorted
 	First, Last time.Time
 }
 
 // DeadGroups lists what jobs have died of, of a tenant or of all, the largest group first. An empty kind or reason matches all. Of more than
 // 20 000 groups the smallest are missing.
-func (f *Fold) DeadGroups(of job.Tenant, kind failure.Kind, reason failure.Reason) []DeadGroup {
+func (f *Fold) DeadGroups(of Tenant, kind failure.Kind, reason failure.Reason) []DeadGroup {
 	type merged struct {
 		DeadGroup
 		hosts map[string]int

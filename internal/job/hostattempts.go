@@ -1,11 +1,10 @@
-package history
+package job
 
 import (
 	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -14,20 +13,20 @@ const AttemptsKept = 50
 
 const attemptsGrow = 10 // by how many places the list of a host grows at a time
 
-// Attempt is a run of a job on a host that is over.
-type Attempt struct {
-	Tenant  job.Tenant
-	Job     job.ID
+// HostAttempt is a run of a job on a host that is over.
+type HostAttempt struct {
+	Tenant  Tenant
+	Job     ID
 	Hash    workflow.Hash
 	Attempt int
-	End     job.EventKind // failed, completed, dead or cancelled
-	Kind    failure.Kind  // of a failed one
+	End     EventKind    // failed, completed, dead or cancelled
+	Kind    failure.Kind // of a failed one
 	Begun   time.Time
 	Ended   time.Time
 }
 
 // keep adds an attempt in place of the oldest.
-func (h *busyHost) keep(a *Attempt) {
+func (h *busyHost) keep(a *HostAttempt) {
 	if len(h.attempts) < AttemptsKept {
 		if len(h.attempts) == cap(h.attempts) {
 			h.attempts = slices.Grow(h.attempts, min(attemptsGrow, AttemptsKept-len(h.attempts)))
@@ -41,7 +40,7 @@ func (h *busyHost) keep(a *Attempt) {
 
 // Attempts are the last attempts of a host, the one that ended last first. Hosts that ran nothing for an hour may have none when there
 // are very many.
-func (f *Fold) Attempts(host string) []Attempt {
+func (f *Fold) Attempts(host string) []HostAttempt {
 	h := f.busy[host]
 	if h == nil {
 		return nil

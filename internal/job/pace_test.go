@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -6,13 +6,12 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // day adds events by their time before noon.
 type day struct {
-	*history.Fold
+	*job.Fold
 	sequence uint64
 }
 
@@ -20,12 +19,12 @@ func (d *day) noon() time.Time { return time.Date(2026, 11, 29, 12, 0, 0, 0, tim
 
 func (d *day) add(id string, kind job.EventKind, after time.Duration, b job.Brief) {
 	d.sequence++
-	d.Add(&history.Event{Tenant: "acme", Job: job.ID(id), Kind: kind, Sequence: d.sequence, Time: d.noon().Add(after), Readable: true, Brief: b})
+	d.Add(&job.StoredEvent{Tenant: "acme", Job: job.ID(id), Kind: kind, Sequence: d.sequence, Time: d.noon().Add(after), Readable: true, Brief: b})
 }
 
 func TestThePaceOfATenantIsWhatItsJobsRanAndWaited(t *testing.T) {
 	t.Parallel()
-	d := &day{Fold: history.New(1000)}
+	d := &day{Fold: job.NewFold(1000)}
 	on := job.Brief{Host: "gpu-1", Attempt: 1}
 	d.add("yesterday", job.Started, -25*time.Hour, on)
 	d.add("yesterday", job.Completed, -24*time.Hour-time.Minute, on) // too long ago
@@ -53,14 +52,14 @@ func TestThePaceOfATenantIsWhatItsJobsRanAndWaited(t *testing.T) {
 	if later := d.Pace("acme", d.noon().Add(2*time.Hour)); later.Started != 0 || later.WaitP95 != 0 || later.GPU != 2*time.Hour {
 		t.Errorf("two hours later it is %+v", later)
 	}
-	if none := d.Pace("nobody", d.noon()); none != (history.Pace{}) {
+	if none := d.Pace("nobody", d.noon()); none != (job.Pace{}) {
 		t.Errorf("of nobody: %+v", none)
 	}
 }
 
 func TestTheLastAttemptsOfAHostAreKept(t *testing.T) {
 	t.Parallel()
-	d := &day{Fold: history.New(1000)}
+	d := &day{Fold: job.NewFold(1000)}
 	for i := range 60 {
 		id, begun := fmt.Sprint("job-", i), time.Duration(i-100)*time.Minute
 		d.add(id, job.Started, begun, job.Brief{Host: "gpu-1", Attempt: 1, Hash: hashA})
@@ -71,10 +70,10 @@ func TestTheLastAttemptsOfAHostAreKept(t *testing.T) {
 		d.add(id, end, begun+30*time.Second, b)
 	}
 	got := d.Attempts("gpu-1")
-	if len(got) != history.AttemptsKept {
+	if len(got) != job.AttemptsKept {
 		t.Fatalf("%d attempts", len(got))
 	}
-	want := history.Attempt{
+	want := job.HostAttempt{
 		Tenant: "acme", Job: "job-59", Hash: hashA, Attempt: 1, End: job.Failed, Kind: failure.OutOfMemory,
 		Begun: d.noon().Add(-41 * time.Minute), Ended: d.noon().Add(-41*time.Minute + 30*time.Second),
 	}
@@ -88,7 +87,7 @@ func TestTheLastAttemptsOfAHostAreKept(t *testing.T) {
 
 func TestWorkflowsCountWhatEndedInTheLastHour(t *testing.T) {
 	t.Parallel()
-	d := &day{Fold: history.New(1000)}
+	d := &day{Fold: job.NewFold(1000)}
 	for i, ago := range []time.Duration{3 * time.Hour, 59 * time.Minute, 39 * time.Minute, time.Minute} {
 		id := fmt.Sprint("job-", i)
 		d.add(id, job.Queued, -ago, job.Brief{Hash: hashA})

@@ -1,12 +1,4 @@
-// Package history folds events into one row a job: what a list of jobs shows, newest first.
-//
-// Guarantee: after any events of a stream, added once each in the order of their sequences, a row has the state of its
-// job's last event, the counts are those of the rows, and no job is missing whose last event is not older than Since.
-// There are never more rows than the limit. A query of one tenant never returns a row of another.
-//
-// A row costs some 200 bytes, and its share of the names that rows have in common. No clock, no I/O; not safe for
-// concurrent use.
-package history
+package job
 
 import (
 	"hash/maphash"
@@ -15,28 +7,27 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Event is a stored event of a job.
-type Event struct {
-	Tenant   job.Tenant
-	Job      job.ID
-	Kind     job.EventKind
+// StoredEvent is an event of a job as a Fold takes it in: where it is stored, and what it says.
+type StoredEvent struct {
+	Tenant   Tenant
+	Job      ID
+	Kind     EventKind
 	Sequence uint64
 	Time     time.Time // when it was stored
 	Readable bool      // false: its body cannot be read, and Brief is empty
-	Brief    job.Brief
-	Dead     *job.Event // the whole event, of kind dead
+	Brief    Brief
+	Dead     *Event // the whole event, of kind dead
 }
 
 // Row is a job as its events have left it.
 type Row struct {
-	Tenant      job.Tenant
-	Job         job.ID
-	State       job.EventKind // of the last event
-	Priority    job.Priority
+	Tenant      Tenant
+	Job         ID
+	State       EventKind // of the last event
+	Priority    Priority
 	Hash        workflow.Hash
 	Name        string       // what people call it
 	Title       string       // of its workflow
@@ -45,7 +36,7 @@ type Row struct {
 	MaxAttempts int          // that count before it is dead; 0: unknown
 	Kind        failure.Kind // of the last failure, until it is completed
 	Reason      string       // why it waits, or is dead
-	RequeueOf   job.ID
+	RequeueOf   ID
 	First       Moment // of its first event that is known
 	Last        Moment
 }
@@ -58,7 +49,7 @@ type Moment struct {
 
 // row keeps a Row small; the names are numbers in the pools of the Fold.
 type row struct {
-	id              job.ID
+	id              ID
 	first, last     uint64
 	firstAt, lastAt int64 // Unix nanoseconds
 	next            uint32
@@ -69,19 +60,25 @@ type row struct {
 	reason          uint32
 	attempt         uint32
 	bytes           uint32 // of an unfinished job, as published
-	state           uint8  // place in states
+	state           uint8  // place in rowStates
 	priority        uint8
 	unseen          bool // it was cancelled before it was received
 	maxAttempts     uint8
 }
 
-// states are the kinds that a row may have, in the order of their numbers.
-var states = job.EventKinds()
+// rowStates are the kinds that a row may have, in the order of their numbers.
+var rowStates = EventKinds()
 
-// none is the number of no row.
-const none = ^uint32(0)
+// noRow is the number of no row.
+const noRow = ^uint32(0)
 
-// Fold is the rows of all events that were added.
+// Fold folds events into one row a job: what a list of jobs shows, newest first.
+//
+// Guarantee: after any events of a stream, added once each in the order of their sequences, a row has the state of its
+// job's last event, the counts are those of the rows, and no job is missing whose last event is not older than Since.
+// There are never more rows than the limit. A query of one tenant never returns a row of another.
+//
+// A row costs some 200 bytes, and its share of the names that rows have in common. It is not safe for concurrent use.
 type Fold struct {
 	limit    int
 	rows     []row
@@ -89,12 +86,12 @@ type Fold struct {
 	index    map[uint64]uint32 // the first row of each hash of tenant and id; the others hang on it by next
 	seed     maphash.Seed
 	mask     uint64 // of the hashes that index knows
-	requeues map[uint32]job.ID
-	names    pool
-	order    order
-	tenants  map[uint32]*tenant // by name
-	ended    int                // before this place in order is no row that has ended
-	last     Moment             // of the event that was added last
+	requeues map[uint32]ID
+	names    namePool
+	order    rowOrder
+	tenants  map[uint32]*tenantRows // by name
+	ended    int                    // before this place in order is no row that has ended
+	last     Moment                 // of the event that was added last
 	since    Moment
 	texts    texts
 	trend    trend // of the last hour
@@ -103,22 +100,22 @@ type Fold struct {
 	busy     busy
 }
 
-// tenant is what is known of one tenant.
-type tenant struct {
-	order  order
+// tenantRows is what is known of one tenant.
+type tenantRows struct {
+	order  rowOrder
 	counts Counts
 	bytes  int64 // of its unfinished jobs
 	rows   int
 	unseen int // rows of jobs that were cancelled unseen
-	groups map[uint32]*group
+	groups map[uint32]*hashGroup
 	pace   pace
 }
 
-// New folds into at most limit rows.
-func New(limit int) *Fold {
+// NewFold folds into at most limit rows.
+func NewFold(limit int) *Fold {
 	return &Fold{
-		limit: max(limit, 1), index: map[uint64]uint32{}, seed: maphash.MakeSeed(), mask: ^uint64(0), requeues: map[uint32]job.ID{},
-		names: newPool(), tenants: map[uint32]*tenant{}, texts: newTexts(), deaths: newDeaths(), busy: busy{},
+		limit: max(limit, 1), index: map[uint64]uint32{}, seed: maphash.MakeSeed(), mask: ^uint64(0), requeues: map[uint32]ID{},
+		names: newNamePool(), tenants: map[uint32]*tenantRows{}, texts: newTexts(), deaths: newDeaths(), busy: busy{},
 		trend: newTrend(TrendStep, trendSteps), days: newTrend(DayStep, daySteps),
 	}
 }
@@ -133,7 +130,7 @@ func (f *Fold) Since() Moment { return f.since }
 func (f *Fold) Len() int { return len(f.rows) - len(f.free) }
 
 // Add adds an event. One that is not newer than the last is ignored, and so is one of an unknown kind.
-func (f *Fold) Add(e *Event) {
+func (f *Fold) Add(e *StoredEvent) {
 	if e.Sequence <= f.last.Sequence {
 		return
 	}
@@ -159,7 +156,7 @@ func (f *Fold) Add(e *Event) {
 	t.counts[r.state]--
 	t.counts[state]++
 	f.weigh(at, state, e.Brief.Bytes)
-	f.markUnseen(at, e.Kind == job.Cancelled && e.Brief.Reason == job.Unseen)
+	f.markUnseen(at, e.Kind == Cancelled && e.Brief.Reason == Unseen)
 	r.state, r.last, r.lastAt = state, e.Sequence, e.Time.UnixNano()
 	f.tell(at, e)
 	f.regroup(at, before, e)
@@ -172,10 +169,10 @@ func (f *Fold) Add(e *Event) {
 }
 
 // tell updates a row from the body of an event.
-func (f *Fold) tell(at uint32, e *Event) {
+func (f *Fold) tell(at uint32, e *StoredEvent) {
 	r := &f.rows[at]
 	f.rename(&r.reason, word(e.Brief.Reason))
-	if e.Kind == job.Completed {
+	if e.Kind == Completed {
 		f.rename(&r.kind, "")
 	}
 	if !e.Readable {
@@ -199,7 +196,7 @@ func (f *Fold) tell(at uint32, e *Event) {
 		f.rename(&r.kind, kind)
 	}
 	if b.RequeueOf != "" && f.requeues[at] != b.RequeueOf {
-		f.requeues[at] = job.ID(strings.Clone(string(b.RequeueOf)))
+		f.requeues[at] = ID(strings.Clone(string(b.RequeueOf)))
 	}
 }
 
@@ -209,12 +206,12 @@ func (f *Fold) rename(number *uint32, name string) {
 	f.names.drop(was)
 }
 
-// longest is how many letters a reason or kind may have: those of this system have fewer.
-const longest = 64
+// longestWord is how many letters a reason or kind may have: those of this system have fewer.
+const longestWord = 64
 
 // word returns a reason or kind if it has the form of this system's, or nothing: the event may come from any program.
 func word[T ~string](s T) string {
-	if len(s) > longest {
+	if len(s) > longestWord {
 		return ""
 	}
 	for i := range len(s) {
@@ -225,7 +222,7 @@ func word[T ~string](s T) string {
 	return string(s)
 }
 
-func (f *Fold) key(tenant job.Tenant, id job.ID) uint64 {
+func (f *Fold) key(tenant Tenant, id ID) uint64 {
 	var h maphash.Hash
 	h.SetSeed(f.seed)
 	_, _ = h.WriteString(string(tenant)) // it never fails
@@ -234,25 +231,25 @@ func (f *Fold) key(tenant job.Tenant, id job.ID) uint64 {
 	return h.Sum64() & f.mask
 }
 
-func (f *Fold) find(tenant job.Tenant, id job.ID) (uint32, bool) {
+func (f *Fold) find(tenant Tenant, id ID) (uint32, bool) {
 	at, found := f.index[f.key(tenant, id)]
-	for found && at != none {
+	for found && at != noRow {
 		if r := &f.rows[at]; r.id == id && f.names.text(r.tenant) == string(tenant) {
 			return at, true
 		}
 		at = f.rows[at].next
 	}
-	return none, false
+	return noRow, false
 }
 
-func (f *Fold) insert(e *Event) uint32 {
+func (f *Fold) insert(e *StoredEvent) uint32 {
 	at := uint32(len(f.rows))
 	if n := len(f.free); n > 0 {
 		at, f.free = f.free[n-1], f.free[:n-1]
 	} else {
 		f.rows = append(f.rows, row{})
 	}
-	key, next := f.key(e.Tenant, e.Job), none
+	key, next := f.key(e.Tenant, e.Job), noRow
 	if first, taken := f.index[key]; taken {
 		next = first
 	}
@@ -260,13 +257,13 @@ func (f *Fold) insert(e *Event) uint32 {
 	name := f.names.take(string(e.Tenant))
 	t := f.tenants[name]
 	if t == nil {
-		t = &tenant{}
+		t = &tenantRows{}
 		f.tenants[name] = t
 	}
 	t.rows++
 	t.counts[0]++ // Add takes it away again
 	f.rows[at] = row{
-		id: job.ID(strings.Clone(string(e.Job))), tenant: name, first: e.Sequence, firstAt: e.Time.UnixNano(), next: next,
+		id: ID(strings.Clone(string(e.Job))), tenant: name, first: e.Sequence, firstAt: e.Time.UnixNano(), next: next,
 	}
 	return at
 }
@@ -286,7 +283,7 @@ func (f *Fold) moved(at uint32) {
 // dropOne removes the row that has ended longest ago, or when none has, the oldest of all.
 func (f *Fold) dropOne() {
 	for ; f.ended < f.order.len(); f.ended++ {
-		if at, stands := f.order.at(f.rows, f.ended); stands && states[f.rows[at].state].Terminal() {
+		if at, stands := f.order.at(f.rows, f.ended); stands && rowStates[f.rows[at].state].Terminal() {
 			f.drop(at)
 			return
 		}
@@ -350,9 +347,9 @@ func (f *Fold) drop(at uint32) {
 
 func (f *Fold) unlink(at uint32) {
 	r := &f.rows[at]
-	key := f.key(job.Tenant(f.names.text(r.tenant)), r.id)
+	key := f.key(Tenant(f.names.text(r.tenant)), r.id)
 	switch before := f.index[key]; {
-	case before == at && r.next == none:
+	case before == at && r.next == noRow:
 		delete(f.index, key)
 	case before == at:
 		f.index[key] = r.next
@@ -364,7 +361,7 @@ func (f *Fold) unlink(at uint32) {
 	}
 }
 
-func (f *Fold) tenant(name job.Tenant) *tenant {
+func (f *Fold) tenant(name Tenant) *tenantRows {
 	number, known := f.names.number(string(name))
 	if !known {
 		return nil
@@ -375,7 +372,7 @@ func (f *Fold) tenant(name job.Tenant) *tenant {
 func (f *Fold) row(at uint32) Row {
 	r := &f.rows[at]
 	return Row{
-		Tenant: job.Tenant(f.names.text(r.tenant)), Job: r.id, State: states[r.state], Priority: job.Priority(r.priority),
+		Tenant: Tenant(f.names.text(r.tenant)), Job: r.id, State: rowStates[r.state], Priority: Priority(r.priority),
 		Hash: workflow.Hash(f.names.text(r.hash)), Name: f.texts.of[at].name, Title: f.title(at), Host: f.names.text(r.host), Attempt: int(r.attempt), MaxAttempts: int(r.maxAttempts),
 		Kind: failure.Kind(f.names.text(r.kind)), Reason: f.names.text(r.reason), RequeueOf: f.requeues[at],
 		First: Moment{r.first, time.Unix(0, r.firstAt)}, Last: Moment{r.last, time.Unix(0, r.lastAt)},
@@ -383,4 +380,4 @@ func (f *Fold) row(at uint32) Row {
 }
 
 // Anew is an empty fold with the same limit.
-func (f *Fold) Anew() *Fold { return New(f.limit) }
+func (f *Fold) Anew() *Fold { return NewFold(f.limit) }

@@ -1,21 +1,21 @@
-package history
+package job
 
 import "strings"
 
-// pool keeps each name once, as long as a row has it. The empty name is number 0.
-type pool struct {
+// namePool keeps each name once, as long as a row has it. The empty name is number 0.
+type namePool struct {
 	numbers map[string]uint32
 	names   []string
 	users   []uint32
 	free    []uint32
 }
 
-func newPool() pool {
-	return pool{numbers: map[string]uint32{}, names: []string{""}, users: []uint32{0}}
+func newNamePool() namePool {
+	return namePool{numbers: map[string]uint32{}, names: []string{""}, users: []uint32{0}}
 }
 
 // take gives the number of a name, and counts one more row that has it.
-func (p *pool) take(name string) uint32 {
+func (p *namePool) take(name string) uint32 {
 	if name == "" {
 		return 0
 	}
@@ -36,7 +36,7 @@ func (p *pool) take(name string) uint32 {
 }
 
 // drop counts one row less that has the name of a number.
-func (p *pool) drop(n uint32) {
+func (p *namePool) drop(n uint32) {
 	if n == 0 {
 		return
 	}
@@ -47,9 +47,9 @@ func (p *pool) drop(n uint32) {
 	}
 }
 
-func (p *pool) text(n uint32) string { return p.names[n] }
+func (p *namePool) text(n uint32) string { return p.names[n] }
 
-func (p *pool) number(name string) (uint32, bool) {
+func (p *namePool) number(name string) (uint32, bool) {
 	n, known := p.numbers[name]
 	return n, known
 }

@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -9,21 +9,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // Another program may have stored an event, and a stream that was restored may have lost the times.
 func TestEventsWithoutATimeAreInNoSum(t *testing.T) {
 	t.Parallel()
-	f := history.New(10)
+	f := job.NewFold(10)
 	for i, kind := range []job.EventKind{job.Queued, job.Started, job.Completed} {
-		f.Add(&history.Event{Tenant: "acme", Job: "one", Kind: kind, Sequence: uint64(i + 1), Readable: true, Brief: job.Brief{Host: "gpu-1", Attempt: 1}})
+		f.Add(&job.StoredEvent{Tenant: "acme", Job: "one", Kind: kind, Sequence: uint64(i + 1), Readable: true, Brief: job.Brief{Host: "gpu-1", Attempt: 1}})
 	}
-	f.Add(&history.Event{Tenant: "acme", Job: "two", Kind: job.Started, Sequence: 4, Readable: true, Brief: job.Brief{Host: "gpu-1", Attempt: 1}})
-	f.Add(&history.Event{Tenant: "acme", Job: "two", Kind: job.Failed, Sequence: 5, Time: time.Time{}.Add(time.Hour), Readable: true, Brief: job.Brief{Host: "gpu-1"}})
+	f.Add(&job.StoredEvent{Tenant: "acme", Job: "two", Kind: job.Started, Sequence: 4, Readable: true, Brief: job.Brief{Host: "gpu-1", Attempt: 1}})
+	f.Add(&job.StoredEvent{Tenant: "acme", Job: "two", Kind: job.Failed, Sequence: 5, Time: time.Time{}.Add(time.Hour), Readable: true, Brief: job.Brief{Host: "gpu-1"}})
 	noon := at(0)
-	if pace := f.Pace("acme", noon); pace != (history.Pace{}) {
+	if pace := f.Pace("acme", noon); pace != (job.Pace{}) {
 		t.Errorf("the pace is %+v", pace)
 	}
 	for i, ran := range f.Busy("gpu-1", nil, noon) {
@@ -34,7 +33,7 @@ func TestEventsWithoutATimeAreInNoSum(t *testing.T) {
 	if steps, _ := f.Trend(noon); len(steps) != 360 {
 		t.Errorf("%d steps", len(steps))
 	}
-	if steps, _ := f.Trend(time.Unix(30, 0)); len(steps) != 360 || steps[359] != (history.Counts{}) {
+	if steps, _ := f.Trend(time.Unix(30, 0)); len(steps) != 360 || steps[359] != (job.Counts{}) {
 		t.Errorf("a minute after 1970 there are %d steps", len(steps))
 	}
 	if got := f.Busy("gpu-1", nil, time.Unix(300, 0)); len(got) != 30 {
@@ -45,7 +44,7 @@ func TestEventsWithoutATimeAreInNoSum(t *testing.T) {
 // Each sum has a ring of steps: what is a whole round older than the newest would take its place.
 func TestWhatIsARoundOlderThanTheNewestIsLeftOutOfTheSums(t *testing.T) {
 	t.Parallel()
-	d := &day{Fold: history.New(100)}
+	d := &day{Fold: job.NewFold(100)}
 	on := job.Brief{Host: "gpu-1", Attempt: 1}
 	run := func(id string, begun, ended time.Duration) {
 		d.add(id, job.Queued, begun-time.Second, job.Brief{})
@@ -71,7 +70,7 @@ func TestWhatIsARoundOlderThanTheNewestIsLeftOutOfTheSums(t *testing.T) {
 		t.Errorf("the host ran %s of the last hour", sum)
 	}
 	steps, _ := d.Trend(d.noon())
-	all := history.Counts{}
+	all := job.Counts{}
 	for i := range steps {
 		all.Add(&steps[i])
 	}
@@ -94,7 +93,7 @@ func TestWaitsAreOfFirstAttemptsAndOfAnyLength(t *testing.T) {
 		"Tenth":       {100 * time.Millisecond, 100 * time.Millisecond, 120 * time.Millisecond},
 		"TwoDays":     {48 * time.Hour, 24 * time.Hour, 48 * time.Hour},
 	} {
-		d := &day{Fold: history.New(10)}
+		d := &day{Fold: job.NewFold(10)}
 		d.add("one", job.Queued, -time.Minute-c.took, job.Brief{})
 		d.add("one", job.Started, -time.Minute, job.Brief{Host: "gpu-1", Attempt: 1})
 		d.add("one", job.Failed, -time.Minute, job.Brief{Host: "gpu-1", Attempt: 1})
@@ -105,7 +104,7 @@ func TestWaitsAreOfFirstAttemptsAndOfAnyLength(t *testing.T) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	d := &day{Fold: history.New(1000)}
+	d := &day{Fold: job.NewFold(1000)}
 	for i := range 100 { // six wait for longer, so 95 % have not waited less
 		id, took := fmt.Sprint("job-", i), time.Second
 		if i >= 94 {
@@ -121,7 +120,7 @@ func TestWaitsAreOfFirstAttemptsAndOfAnyLength(t *testing.T) {
 
 func TestAnAttemptIsKeptWhenARunEnds(t *testing.T) {
 	t.Parallel()
-	d := &day{Fold: history.New(10)}
+	d := &day{Fold: job.NewFold(10)}
 	on := job.Brief{Host: "gpu-1", Attempt: 1, Kind: failure.Timeout}
 	d.add("one", job.Queued, -9*time.Minute, job.Brief{Host: "gpu-1"})
 	d.add("one", job.Started, -8*time.Minute, on)
@@ -152,7 +151,7 @@ func TestAGroupOfDeadJobsTellsOfTheNewest(t *testing.T) {
 	s := begun(10)
 	dead := func(e job.Event, host string) {
 		s.sequence++
-		s.Add(&history.Event{
+		s.Add(&job.StoredEvent{
 			Tenant: e.Tenant, Job: e.Job, Kind: job.Dead, Sequence: s.sequence, Time: at(s.sequence), Readable: true, Brief: job.Brief{Host: host}, Dead: &e,
 		})
 	}
@@ -172,7 +171,7 @@ func TestAGroupOfDeadJobsTellsOfTheNewest(t *testing.T) {
 	dead(other, "gpu-2") // 5
 	for range 8 {        // groups of several tenants are met in any order
 		got := s.DeadGroups("", "", "")
-		want := history.DeadGroup{
+		want := job.DeadGroup{
 			Signature: like.Signature(), Count: 3, Tenants: []job.Tenant{"acme", "bolt"}, Hosts: []string{"gpu-1"}, First: at(1), Last: at(4),
 			Newest: job.Event{
 				Job: "three", Tenant: "acme", Reason: "attempts_exhausted", Kind: failure.ExecutionError, Class: "KSampler", Exception: "RuntimeError",

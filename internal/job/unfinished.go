@@ -1,25 +1,23 @@
-package history
+package job
 
 import (
 	"math"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// Held is the number and the size of a tenant's unfinished jobs.
-type Held struct {
+// Unfinished is the number and the size of a tenant's unfinished jobs.
+type Unfinished struct {
 	Jobs  int
 	Bytes int64 // of their bodies; 0 for jobs whose queued event is not stored any more, or is of a former version
 }
 
-// Held gives those of a tenant.
-func (f *Fold) Held(of job.Tenant) Held {
+// Unfinished gives those of a tenant.
+func (f *Fold) Unfinished(of Tenant) Unfinished {
 	t := f.tenant(of)
 	if t == nil {
-		return Held{}
+		return Unfinished{}
 	}
-	h := Held{Bytes: t.bytes}
-	for n, state := range states {
+	h := Unfinished{Bytes: t.bytes}
+	for n, state := range rowStates {
 		if !state.Terminal() {
 			h.Jobs += t.counts[n]
 		}
@@ -32,7 +30,7 @@ func (f *Fold) weigh(at uint32, state uint8, bytes int64) {
 	r := &f.rows[at]
 	now := r.bytes
 	switch {
-	case states[state].Terminal():
+	case rowStates[state].Terminal():
 		now = 0
 	case bytes > 0:
 		now = uint32(min(bytes, math.MaxUint32))

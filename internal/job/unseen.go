@@ -1,9 +1,7 @@
-package history
-
-import "github.com/comfyherd/comfyherd/internal/job"
+package job
 
 // Unseen is how many jobs of a tenant were cancelled before a dispatcher had received them.
-func (f *Fold) Unseen(of job.Tenant) int {
+func (f *Fold) Unseen(of Tenant) int {
 	if t := f.tenant(of); t != nil {
 		return t.unseen
 	}

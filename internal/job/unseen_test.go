@@ -1,16 +1,15 @@
-package history_test
+package job_test
 
 import (
 	"testing"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 func TestWhatWasCancelledUnseenIsCountedWhileItsEventIsStored(t *testing.T) {
 	t.Parallel()
-	f := history.New(4)
+	f := job.NewFold(4)
 	for i, step := range []struct {
 		tenant job.Tenant
 		id     job.ID
@@ -27,7 +26,7 @@ func TestWhatWasCancelledUnseenIsCountedWhileItsEventIsStored(t *testing.T) {
 		{"acme", "e", job.Cancelled, "unseen", 2}, // and bolt's a
 		{"acme", "e", job.Completed, "", 1},       // by whoever writes an event after an end
 	} {
-		f.Add(&history.Event{
+		f.Add(&job.StoredEvent{
 			Tenant: step.tenant, Job: step.id, Kind: step.kind, Sequence: uint64(i + 1), Time: time.Unix(int64(i), 0), Readable: true,
 			Brief: job.Brief{Priority: job.Usual, Reason: step.reason},
 		})
@@ -38,7 +37,7 @@ func TestWhatWasCancelledUnseenIsCountedWhileItsEventIsStored(t *testing.T) {
 	if bolt := f.Unseen("bolt"); bolt != 0 {
 		t.Errorf("bolt: %d", bolt)
 	}
-	f.Forget(history.Moment{Sequence: 7}) // d's event is not stored any more
+	f.Forget(job.Moment{Sequence: 7}) // d's event is not stored any more
 	if got := f.Unseen("acme"); got != 0 {
 		t.Errorf("after the oldest were forgotten: %d", got)
 	}

@@ -1,10 +1,8 @@
-package history
+package job
 
 import (
 	"bytes"
 	"strings"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 const (
@@ -42,7 +40,7 @@ type textOwner struct {
 func newTexts() texts { return texts{of: map[uint32]rowTexts{}, most: textsMost} }
 
 // put keeps the texts of a row, from the first of its events that has some.
-func (t *texts) put(at uint32, first uint64, b *job.Brief) {
+func (t *texts) put(at uint32, first uint64, b *Brief) {
 	if _, has := t.of[at]; has || b.Name == "" && len(b.Metadata) == 0 {
 		return
 	}
@@ -74,7 +72,7 @@ func (t *texts) drop(at uint32) {
 
 // tidy removes entries from the queue whose rows have no texts any more, once these are more than half.
 func (t *texts) tidy() {
-	if len(t.queue) <= 2*len(t.of)+few {
+	if len(t.queue) <= 2*len(t.of)+fewPlaces {
 		return
 	}
 	kept := make([]textOwner, 0, len(t.of))
@@ -96,7 +94,7 @@ func (t *texts) fits(at uint32, lower string) bool {
 type Texts struct{ Name, Title string }
 
 // Texts gives those of a job.
-func (f *Fold) Texts(tenant job.Tenant, id job.ID) Texts {
+func (f *Fold) Texts(tenant Tenant, id ID) Texts {
 	at, found := f.find(tenant, id)
 	if !found {
 		return Texts{}

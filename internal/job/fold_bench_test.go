@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"crypto/sha256"
@@ -9,13 +9,12 @@ import (
 	"unsafe"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // fill folds three events of each of so many jobs: 20 tenants, 100 hosts, as many workflows as asked for.
-func fill(f *history.Fold, jobs, workflows int) {
+func fill(f *job.Fold, jobs, workflows int) {
 	hashes := make([]workflow.Hash, workflows)
 	for i := range hashes {
 		sum := sha256.Sum256(fmt.Append(nil, i))
@@ -23,7 +22,7 @@ func fill(f *history.Fold, jobs, workflows int) {
 	}
 	sequence := f.Last().Sequence
 	for n := range jobs {
-		e := history.Event{Tenant: job.Tenant(fmt.Sprintf("tenant-%d", n%20)), Job: job.ID(fmt.Sprintf("abcdefghijklmnop%010d", n)), Readable: true}
+		e := job.StoredEvent{Tenant: job.Tenant(fmt.Sprintf("tenant-%d", n%20)), Job: job.ID(fmt.Sprintf("abcdefghijklmnop%010d", n)), Readable: true}
 		e.Brief = job.Brief{Priority: 5, Hash: hashes[n%workflows]}
 		for step, kind := range []job.EventKind{job.Queued, job.Started, job.Completed} {
 			if step == 1 {
@@ -47,9 +46,9 @@ func heap() uint64 {
 }
 
 // perRow is what a row of a full fold costs.
-func perRow(rows, workflows int) (float64, *history.Fold) {
+func perRow(rows, workflows int) (float64, *job.Fold) {
 	before := heap()
-	f := history.New(rows)
+	f := job.NewFold(rows)
 	fill(f, rows, workflows)
 	return float64(heap()-before) / float64(rows), f
 }
@@ -61,7 +60,7 @@ func TestARowCostsNoMoreThanWhatWasPlannedForIt(t *testing.T) { //nolint:paralle
 		most      float64
 	}{{500, 250}, {rows, 510}} { // the second: no two jobs have the same workflow
 		bytes, f := perRow(rows, c.workflows)
-		bytes -= float64(100*history.AttemptsKept) * float64(unsafe.Sizeof(history.Attempt{})) / rows // what is kept of 100 hosts, and not of jobs
+		bytes -= float64(100*job.AttemptsKept) * float64(unsafe.Sizeof(job.HostAttempt{})) / rows // what is kept of 100 hosts, and not of jobs
 		t.Logf("%d workflows: %.0f bytes a row", c.workflows, bytes)
 		if bytes > c.most || f.Len() != rows {
 			t.Errorf("%d workflows: %.0f bytes for each of %d rows, and %.0f were planned", c.workflows, bytes, f.Len(), c.most)
@@ -71,9 +70,9 @@ func TestARowCostsNoMoreThanWhatWasPlannedForIt(t *testing.T) { //nolint:paralle
 
 const million = 1_000_000
 
-func BenchmarkAdd(b *testing.B) {
+func BenchmarkFoldAdd(b *testing.B) {
 	bytes, f := perRow(million, 500)
-	e := history.Event{Tenant: "acme", Kind: job.Queued, Sequence: f.Last().Sequence, Readable: true, Brief: job.Brief{Priority: 5}}
+	e := job.StoredEvent{Tenant: "acme", Kind: job.Queued, Sequence: f.Last().Sequence, Readable: true, Brief: job.Brief{Priority: 5}}
 	for n := 0; b.Loop(); n++ {
 		e.Job, e.Sequence = job.ID(fmt.Sprintf("new-%d", n)), e.Sequence+1
 		f.Add(&e)
@@ -81,11 +80,11 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportMetric(bytes, "bytes/row")
 }
 
-// BenchmarkPage asks a full fold: for the newest, for those in its middle, and for what matches nothing in 50 000 places.
-func BenchmarkPage(b *testing.B) {
-	f := history.New(million)
+// BenchmarkFoldPage asks a full fold: for the newest, for those in its middle, and for what matches nothing in 50 000 places.
+func BenchmarkFoldPage(b *testing.B) {
+	f := job.NewFold(million)
 	fill(f, million, 500)
-	for name, q := range map[string]history.Query{
+	for name, q := range map[string]job.Query{
 		"Newest": {}, "Middle": {Before: f.Last().Sequence / 2}, "OfATenant": {Tenant: "tenant-7"},
 		"OfAHostAndTenant": {Tenant: "tenant-7", Host: "gpu-7"}, "Nothing": {Host: "gpu-7", Tenant: "tenant-8"}, "NoSuchID": {Job: "zzz"},
 	} {

@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -6,14 +6,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 func ran(d time.Duration) job.Brief { return job.Brief{Hash: hashA, RanFor: job.Duration(d)} }
 
-func only(t *testing.T, s *story) history.Workflow {
+func only(t *testing.T, s *story) job.WorkflowRow {
 	t.Helper()
 	list := s.Workflows("", "", 0, 10, nextDay)
 	if len(list) != 1 {
@@ -56,13 +55,13 @@ func TestAWorkflowOfTwoTenantsTellsOfTheOneWhoseJobWasLast(t *testing.T) {
 	s.add("acme", "one", job.Completed, job.Brief{Hash: hashA, Title: "base, image", RanFor: job.Duration(4 * time.Second)})
 	s.add("bolt", "two", job.Queued, job.Brief{Hash: hashA})
 	for range 20 {
-		if got := only(t, s); got.RanFor != 0 || got.Done != (history.JobKey{}) || got.Title != "base, image" || got.Last != moment(2) {
+		if got := only(t, s); got.RanFor != 0 || got.Done != (job.Key{}) || got.Title != "base, image" || got.Last != moment(2) {
 			t.Fatalf("while bolt's waits: %+v", got)
 		}
 	}
 	s.add("acme", "one", job.Completed, job.Brief{Hash: hashA})
 	for range 20 {
-		if got := only(t, s); got.RanFor != 4*time.Second || got.Done != (history.JobKey{Tenant: "acme", Job: "one"}) || got.Last != moment(3) {
+		if got := only(t, s); got.RanFor != 4*time.Second || got.Done != (job.Key{Tenant: "acme", Job: "one"}) || got.Last != moment(3) {
 			t.Fatalf("after acme's: %+v", got)
 		}
 	}
@@ -86,7 +85,7 @@ func TestTheJobThatWasCompletedLastIsToldWhileItStands(t *testing.T) {
 		s.add(next.tenant, "next", job.Queued, job.Brief{Hash: next.hash}) // takes its place, and first goes
 		s.add(next.tenant, "next", job.Completed, job.Brief{Hash: next.hash})
 		for _, w := range s.Workflows("acme", "", 0, 10, nextDay) {
-			if own := next.tenant == "acme" && next.hash == w.Hash; (w.Done != history.JobKey{}) != own {
+			if own := next.tenant == "acme" && next.hash == w.Hash; (w.Done != job.Key{}) != own {
 				t.Errorf("%s: of %.4s %+v was completed last", name, w.Hash, w.Done)
 			}
 		}
@@ -127,9 +126,9 @@ func TestTextsHaveALongestLength(t *testing.T) {
 		s := begun(10)
 		text := strings.Repeat("n", size)
 		s.add("acme", "one", job.Queued, job.Brief{Hash: hashA, Name: text, Title: text})
-		want := history.Texts{}
+		want := job.Texts{}
 		if kept {
-			want = history.Texts{Name: text, Title: text}
+			want = job.Texts{Name: text, Title: text}
 		}
 		if got := s.Texts("acme", "one"); got != want {
 			t.Errorf("of %d bytes are kept %d and %d", size, len(got.Name), len(got.Title))
@@ -149,10 +148,10 @@ func TestTextsTakeNoMoreThanTheyMayWhateverHasComeAndGone(t *testing.T) {
 	if got := ids(all(s.Fold, "acme")); got != "acme/job-299 acme/job-298 acme/job-297" {
 		t.Errorf("listed %q", got)
 	}
-	if got := ids(s.Page(&history.Query{Text: "12345678", Limit: 10, Look: 100}).Rows); got != "acme/job-299 acme/job-298" {
+	if got := ids(s.Page(&job.Query{Text: "12345678", Limit: 10, Look: 100}).Rows); got != "acme/job-299 acme/job-298" {
 		t.Errorf("found %q", got)
 	}
-	if got := ids(s.Page(&history.Query{Text: "other", Limit: 10, Look: 100}).Rows); got != "" {
+	if got := ids(s.Page(&job.Query{Text: "other", Limit: 10, Look: 100}).Rows); got != "" {
 		t.Errorf("found by a later name: %q", got)
 	}
 }

@@ -1,10 +1,8 @@
-package history
+package job
 
 import (
 	"math"
 	"time"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // Pace is what the jobs of a tenant used and waited lately.
@@ -28,8 +26,8 @@ const (
 
 // pace is Pace while it is counted.
 type pace struct {
-	gpu   [gpuSteps]step[time.Duration]
-	waits []step[waitCounts] // waitSteps, from the first wait on
+	gpu   [gpuSteps]timeStep[time.Duration]
+	waits []timeStep[waitCounts] // waitSteps, from the first wait on
 }
 
 type waitCounts [waitTypes]uint32
@@ -47,7 +45,7 @@ func (p *pace) ran(from, to time.Time) {
 // waited adds how long a job has waited that began now.
 func (p *pace) waited(took time.Duration, now time.Time) {
 	if p.waits == nil {
-		p.waits = make([]step[waitCounts], waitSteps)
+		p.waits = make([]timeStep[waitCounts], waitSteps)
 	}
 	if counts := stepOf(p.waits, now.UnixNano()/int64(waitStep)); counts != nil {
 		counts[waitType(took)]++
@@ -92,7 +90,7 @@ func (p *pace) at(now time.Time) (sum Pace) {
 }
 
 // Pace is what the jobs of a tenant used and waited lately.
-func (f *Fold) Pace(of job.Tenant, now time.Time) Pace {
+func (f *Fold) Pace(of Tenant, now time.Time) Pace {
 	if t := f.tenant(of); t != nil {
 		return t.pace.at(now)
 	}
@@ -100,15 +98,15 @@ func (f *Fold) Pace(of job.Tenant, now time.Time) Pace {
 }
 
 // paces counts an event for the tenant of its job. before is what the job was.
-func (f *Fold) paces(before *row, e *Event) {
+func (f *Fold) paces(before *row, e *StoredEvent) {
 	if before == nil {
 		return
 	}
 	t := f.tenants[before.tenant]
-	switch was := states[before.state]; {
-	case was == job.Started && e.Kind != job.Started:
+	switch was := rowStates[before.state]; {
+	case was == Started && e.Kind != Started:
 		t.pace.ran(time.Unix(0, before.lastAt), e.Time)
-	case was != job.Started && e.Kind == job.Started && e.Brief.Attempt <= 1:
+	case was != Started && e.Kind == Started && e.Brief.Attempt <= 1:
 		t.pace.waited(e.Time.Sub(time.Unix(0, before.firstAt)), e.Time)
 	}
 }

@@ -1,4 +1,4 @@
-package history
+package job
 
 import (
 	"math"
@@ -6,12 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// group is the rows of a tenant with the same hash.
-type group struct {
+// hashGroup is the rows of a tenant with the same hash.
+type hashGroup struct {
 	counts Counts32
 	rows   int32
 	title  uint32 // a name
@@ -56,7 +55,7 @@ func (r lastRuns) median() time.Duration {
 }
 
 // regroup counts a row in the group of its hash. before is what it was counted as; none when it is a new row.
-func (f *Fold) regroup(at uint32, before *row, e *Event) {
+func (f *Fold) regroup(at uint32, before *row, e *StoredEvent) {
 	r := &f.rows[at]
 	if before == nil || before.hash != r.hash {
 		if before != nil {
@@ -75,18 +74,18 @@ func (f *Fold) regroup(at uint32, before *row, e *Event) {
 	if e.Brief.Title != "" && len(e.Brief.Title) <= longestText && f.names.text(g.title) != e.Brief.Title {
 		f.rename(&g.title, e.Brief.Title)
 	}
-	if e.Kind == job.Completed || e.Kind == job.Dead {
+	if e.Kind == Completed || e.Kind == Dead {
 		g.ended.add(e.Time)
 	}
-	if e.Kind == job.Completed {
+	if e.Kind == Completed {
 		g.done, g.isDone = at, true
 	}
-	if ran := time.Duration(e.Brief.RanFor); e.Kind == job.Completed && ran > 0 {
+	if ran := time.Duration(e.Brief.RanFor); e.Kind == Completed && ran > 0 {
 		g.runs.add(ran)
 	}
 }
 
-func (f *Fold) groupOf(r *row) *group { return f.tenants[r.tenant].groups[r.hash] }
+func (f *Fold) groupOf(r *row) *hashGroup { return f.tenants[r.tenant].groups[r.hash] }
 
 func (f *Fold) joinGroup(r *row) {
 	if r.hash == 0 {
@@ -96,9 +95,9 @@ func (f *Fold) joinGroup(r *row) {
 	g := t.groups[r.hash]
 	if g == nil {
 		if t.groups == nil {
-			t.groups = map[uint32]*group{}
+			t.groups = map[uint32]*hashGroup{}
 		}
-		g = &group{}
+		g = &hashGroup{}
 		t.groups[r.hash] = g
 	}
 	g.rows++
@@ -117,27 +116,27 @@ func (f *Fold) leaveGroup(r *row) {
 	}
 }
 
-// Workflow is the jobs of one hash.
-type Workflow struct {
+// WorkflowRow is the jobs of one hash.
+type WorkflowRow struct {
 	Hash   workflow.Hash
 	Title  string
 	Counts Counts
 	RanFor time.Duration // median of the last runs of the tenant whose job was last; 0 when there was none
 	Last   Moment
-	Done   JobKey // the job that was completed last, of the tenant whose job was last; empty when there is none
-	Hourly int    // jobs that were completed or died in the last hour
+	Done   Key // the job that was completed last, of the tenant whose job was last; empty when there is none
+	Hourly int // jobs that were completed or died in the last hour
 }
 
-// JobKey names a job.
-type JobKey struct {
-	Tenant job.Tenant
-	Job    job.ID
+// Key names a job.
+type Key struct {
+	Tenant Tenant
+	Job    ID
 }
 
 // Workflows lists the hashes of a tenant's jobs, or of all, that have a beginning and whose last event is older than before, when
 // that is not 0: at most so many, the one with the newest event first.
-func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, most int, now time.Time) []Workflow {
-	all := map[uint32]*Workflow{}
+func (f *Fold) Workflows(of Tenant, beginning workflow.Hash, before uint64, most int, now time.Time) []WorkflowRow {
+	all := map[uint32]*WorkflowRow{}
 	for name, t := range f.tenants {
 		if of != "" && f.names.text(name) != string(of) {
 			continue
@@ -148,13 +147,13 @@ func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, 
 			}
 		}
 	}
-	list := make([]Workflow, 0, len(all))
+	list := make([]WorkflowRow, 0, len(all))
 	for _, w := range all {
 		if before == 0 || w.Last.Sequence < before {
 			list = append(list, *w)
 		}
 	}
-	slices.SortFunc(list, func(a, b Workflow) int {
+	slices.SortFunc(list, func(a, b WorkflowRow) int {
 		if a.Last.Sequence > b.Last.Sequence {
 			return -1
 		}
@@ -163,10 +162,10 @@ func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, 
 	return list[:min(len(list), most)]
 }
 
-func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group, now time.Time) {
+func (f *Fold) addTo(all map[uint32]*WorkflowRow, tenant, hash uint32, g *hashGroup, now time.Time) {
 	w := all[hash]
 	if w == nil {
-		w = &Workflow{Hash: workflow.Hash(f.names.text(hash))}
+		w = &WorkflowRow{Hash: workflow.Hash(f.names.text(hash))}
 		all[hash] = w
 	}
 	for i, n := range g.counts {
@@ -180,8 +179,8 @@ func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group, no
 		return
 	}
 	w.Last = Moment{g.last, time.Unix(0, g.lastAt)}
-	w.Done, w.RanFor = JobKey{}, g.runs.median() // those of a tenant that was met before do not count
-	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && states[r.state] == job.Completed {
-		w.Done = JobKey{job.Tenant(f.names.text(r.tenant)), r.id}
+	w.Done, w.RanFor = Key{}, g.runs.median() // those of a tenant that was met before do not count
+	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && rowStates[r.state] == Completed {
+		w.Done = Key{Tenant(f.names.text(r.tenant)), r.id}
 	}
 }

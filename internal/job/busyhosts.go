@@ -1,11 +1,10 @@
-package history
+package job
 
 import (
 	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -24,8 +23,8 @@ type busy map[string]*busyHost
 
 type busyHost struct {
 	newest   int64 // number of the newest step
-	steps    [busySteps]step[time.Duration]
-	attempts []Attempt // the last ones, in a ring that begins at oldest
+	steps    [busySteps]timeStep[time.Duration]
+	attempts []HostAttempt // the last ones, in a ring that begins at oldest
 	oldest   int
 }
 
@@ -85,8 +84,8 @@ func (b busy) forget(now int64) {
 func busyNumber(at time.Time) int64 { return at.UnixNano() / int64(BusyStep) }
 
 // runs adds the attempt of a job to its host, when an event says that it is over.
-func (f *Fold) runs(before *row, e *Event) {
-	if before == nil || states[before.state] != job.Started || e.Kind == job.Started {
+func (f *Fold) runs(before *row, e *StoredEvent) {
+	if before == nil || rowStates[before.state] != Started || e.Kind == Started {
 		return
 	}
 	host, begun := f.names.text(before.host), time.Unix(0, before.lastAt)
@@ -95,11 +94,11 @@ func (f *Fold) runs(before *row, e *Event) {
 		return
 	}
 	if h := f.busy.of(host, e.Time); h != nil {
-		a := Attempt{
-			Tenant: job.Tenant(f.names.text(before.tenant)), Job: before.id, Hash: workflow.Hash(f.names.text(before.hash)), Attempt: int(before.attempt),
+		a := HostAttempt{
+			Tenant: Tenant(f.names.text(before.tenant)), Job: before.id, Hash: workflow.Hash(f.names.text(before.hash)), Attempt: int(before.attempt),
 			End: e.Kind, Begun: begun, Ended: e.Time,
 		}
-		if e.Kind == job.Failed || e.Kind == job.Dead {
+		if e.Kind == Failed || e.Kind == Dead {
 			a.Kind = failure.Kind(strings.Clone(word(string(e.Brief.Kind))))
 		}
 		h.keep(&a)

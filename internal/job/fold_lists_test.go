@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
@@ -23,15 +22,15 @@ func TestARowHasItsNameAndTheTitleOfItsWorkflow(t *testing.T) {
 	if row.Name != "a cat" || row.Title != "base, image" {
 		t.Errorf("%+v", row)
 	}
-	if got := s.Texts("acme", "one"); got != (history.Texts{Name: "a cat", Title: "base, image"}) {
+	if got := s.Texts("acme", "one"); got != (job.Texts{Name: "a cat", Title: "base, image"}) {
 		t.Errorf("%+v", got)
 	}
-	if got := s.Texts("other", "one"); got != (history.Texts{}) {
+	if got := s.Texts("other", "one"); got != (job.Texts{}) {
 		t.Errorf("another tenant's job has %+v", got)
 	}
 	s.add("acme", "two", job.Queued, job.Brief{Hash: hashB})
 	s.add("acme", "three", job.Queued, job.Brief{Hash: hashB}) // one is dropped
-	if got := s.Texts("acme", "one"); got != (history.Texts{}) {
+	if got := s.Texts("acme", "one"); got != (job.Texts{}) {
 		t.Errorf("a job that was forgotten has %+v", got)
 	}
 }
@@ -45,7 +44,7 @@ func TestJobsAreFoundByATextOfTheirNameOrMetadata(t *testing.T) {
 	s.add("acme", "four", job.Queued, job.Brief{})
 	s.add("acme", "five", job.Queued, job.Brief{Metadata: []byte(`"` + strings.Repeat("x", 600) + `cat"`)}) // behind what is kept
 	for text, want := range map[string]string{"cat": "acme/two acme/one", "CAT-17": "acme/two", "order": "acme/two", "o": "acme/three acme/two", "": "acme/five acme/four acme/three acme/two acme/one"} {
-		if got := ids(s.Page(&history.Query{Text: text, Limit: 10, Look: 100}).Rows); got != want {
+		if got := ids(s.Page(&job.Query{Text: text, Limit: 10, Look: 100}).Rows); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
@@ -58,7 +57,7 @@ func TestTextsOfTheOldestJobsAreForgottenWhenThereAreTooMany(t *testing.T) {
 	for _, id := range []job.ID{"a", "b", "c", "d"} {
 		s.add("acme", id, job.Queued, job.Brief{Name: "name"})
 	}
-	if got := ids(s.Page(&history.Query{Text: "name", Limit: 10, Look: 100}).Rows); got != "acme/d acme/c acme/b" {
+	if got := ids(s.Page(&job.Query{Text: "name", Limit: 10, Look: 100}).Rows); got != "acme/d acme/c acme/b" {
 		t.Errorf("found %q", got)
 	}
 	if got := ids(all(s.Fold, "acme")); got != "acme/d acme/c acme/b acme/a" {
@@ -77,17 +76,17 @@ func TestWorkflowsCountTheirJobs(t *testing.T) {
 	s.add("other", "one", job.Queued, job.Brief{Hash: hashA, Title: "base, image"})                    // 3
 	s.add("acme", "one", job.Completed, job.Brief{Hash: hashA, RanFor: job.Duration(4 * time.Second)}) // 4
 	s.add("acme", "bad", job.Dead, job.Brief{})                                                        // 5: it has no workflow
-	both := history.Workflow{Hash: hashA, Title: "base, image", RanFor: 4 * time.Second, Last: moment(4), Done: history.JobKey{Tenant: "acme", Job: "one"}}
-	second := history.Workflow{Hash: hashB, Last: moment(2)}
+	both := job.WorkflowRow{Hash: hashA, Title: "base, image", RanFor: 4 * time.Second, Last: moment(4), Done: job.Key{Tenant: "acme", Job: "one"}}
+	second := job.WorkflowRow{Hash: hashB, Last: moment(2)}
 	for name, c := range map[string]struct {
-		got, want []history.Workflow
+		got, want []job.WorkflowRow
 	}{
-		"All":        {s.Workflows("", "", 0, 10, nextDay), []history.Workflow{both, second}},
-		"OfATenant":  {s.Workflows("other", "", 0, 10, nextDay), []history.Workflow{{Hash: hashA, Title: "base, image", Last: moment(3)}}},
-		"ByDigits":   {s.Workflows("", "aa2", 0, 10, nextDay), []history.Workflow{second}},
-		"SecondPage": {s.Workflows("", "", 4, 10, nextDay), []history.Workflow{second}},
-		"AtMostOne":  {s.Workflows("", "", 0, 1, nextDay), []history.Workflow{both}},
-		"OfNobody":   {s.Workflows("none", "", 0, 10, nextDay), []history.Workflow{}},
+		"All":        {s.Workflows("", "", 0, 10, nextDay), []job.WorkflowRow{both, second}},
+		"OfATenant":  {s.Workflows("other", "", 0, 10, nextDay), []job.WorkflowRow{{Hash: hashA, Title: "base, image", Last: moment(3)}}},
+		"ByDigits":   {s.Workflows("", "aa2", 0, 10, nextDay), []job.WorkflowRow{second}},
+		"SecondPage": {s.Workflows("", "", 4, 10, nextDay), []job.WorkflowRow{second}},
+		"AtMostOne":  {s.Workflows("", "", 0, 1, nextDay), []job.WorkflowRow{both}},
+		"OfNobody":   {s.Workflows("none", "", 0, 10, nextDay), []job.WorkflowRow{}},
 	} {
 		for i := range c.got {
 			if c.got[i].Hash == hashA && name == "All" {
@@ -95,7 +94,7 @@ func TestWorkflowsCountTheirJobs(t *testing.T) {
 					t.Error(diff)
 				}
 			}
-			c.got[i].Counts = history.Counts{}
+			c.got[i].Counts = job.Counts{}
 		}
 		if diff := cmp.Diff(c.want, c.got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
@@ -121,10 +120,10 @@ func TestAWorkflowThatIsKnownLaterMovesTheJob(t *testing.T) {
 
 func TestTheTrendCountsEventsByTheStepOfTheirTime(t *testing.T) {
 	t.Parallel()
-	f := history.New(10)
+	f := job.NewFold(10)
 	begin := time.Unix(1_800_000_000, 0) // the beginning of a step
 	for i, after := range []time.Duration{0, 9 * time.Second, 10 * time.Second, 59 * time.Minute, 2 * time.Hour} {
-		f.Add(&history.Event{Tenant: "acme", Job: "one", Kind: job.Queued, Sequence: uint64(i + 1), Time: begin.Add(after)})
+		f.Add(&job.StoredEvent{Tenant: "acme", Job: "one", Kind: job.Queued, Sequence: uint64(i + 1), Time: begin.Add(after)})
 		if after == 59*time.Minute {
 			steps, until := f.Trend(begin.Add(time.Hour + 5*time.Second))
 			if len(steps) != 360 || !until.Equal(begin.Add(time.Hour)) || steps[0].Of(job.Queued) != 2 || steps[1].Of(job.Queued) != 1 || steps[354].Of(job.Queued) != 1 {
@@ -133,7 +132,7 @@ func TestTheTrendCountsEventsByTheStepOfTheirTime(t *testing.T) {
 		}
 	}
 	steps, _ := f.Trend(begin.Add(2*time.Hour + 10*time.Second))
-	sum := history.Counts{}
+	sum := job.Counts{}
 	for i := range steps {
 		sum.Add(&steps[i])
 	}
@@ -144,10 +143,10 @@ func TestTheTrendCountsEventsByTheStepOfTheirTime(t *testing.T) {
 
 func TestADayIsCountedFromTheQuarterOfAnHourInWhichItBegan(t *testing.T) {
 	t.Parallel()
-	f := history.New(10)
-	noon := time.Unix(1_800_000_000, 0).Truncate(history.DayStep)
+	f := job.NewFold(10)
+	noon := time.Unix(1_800_000_000, 0).Truncate(job.DayStep)
 	for i, after := range []time.Duration{0, 14 * time.Minute, 16 * time.Minute, 47 * time.Hour} {
-		f.Add(&history.Event{Tenant: "acme", Job: "one", Kind: job.Dead, Sequence: uint64(i + 1), Time: noon.Add(after)})
+		f.Add(&job.StoredEvent{Tenant: "acme", Job: "one", Kind: job.Dead, Sequence: uint64(i + 1), Time: noon.Add(after)})
 	}
 	now := noon.Add(47*time.Hour + time.Minute)
 	for name, c := range map[string]struct {
@@ -195,7 +194,7 @@ func TestDeadJobsAreGroupedByWhatTheyDiedOf(t *testing.T) {
 	dead := func(tenant job.Tenant, id job.ID, host, message string) {
 		s.sequence++
 		e := job.Event{EventKind: job.Dead, Job: id, Tenant: tenant, Host: host, Reason: "attempts_exhausted", Kind: failure.OutOfMemory, Message: message}
-		s.Add(&history.Event{
+		s.Add(&job.StoredEvent{
 			Tenant: tenant, Job: id, Kind: job.Dead, Sequence: s.sequence, Time: at(s.sequence), Readable: true, Brief: job.Brief{Host: host}, Dead: &e,
 		})
 	}
@@ -203,7 +202,7 @@ func TestDeadJobsAreGroupedByWhatTheyDiedOf(t *testing.T) {
 	dead("acme", "two", "gpu-2", "needs 7 GiB")
 	dead("bolt", "one", "gpu-1", "needs 9 GiB")
 	dead("bolt", "two", "gpu-3", "no such file")
-	list := func(groups []history.DeadGroup) string {
+	list := func(groups []job.DeadGroup) string {
 		var text []string
 		for _, g := range groups {
 			text = append(text, fmt.Sprintf("%d%v%v %s %d-%d", g.Count, g.Tenants, g.Hosts, g.Newest.Message, g.First.Unix()-at(0).Unix(), g.Last.Unix()-at(0).Unix()))
@@ -233,7 +232,7 @@ func TestOfTooManyGroupsOfDeadJobsTheSmallestAreForgotten(t *testing.T) {
 	dead := func(message string) {
 		s.sequence++
 		e := job.Event{EventKind: job.Dead, Job: job.ID(fmt.Sprint("j", s.sequence)), Tenant: "acme", Host: "gpu-1", Reason: "not_retryable", Message: message}
-		s.Add(&history.Event{
+		s.Add(&job.StoredEvent{
 			Tenant: "acme", Job: e.Job, Kind: job.Dead, Sequence: s.sequence, Time: at(s.sequence), Readable: true, Brief: job.Brief{Host: "gpu-1"}, Dead: &e,
 		})
 	}

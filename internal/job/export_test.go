@@ -1,4 +1,4 @@
-package history
+package job
 
 // Crowd has most jobs share the hash of another.
 func (f *Fold) Crowd() { f.mask = 3 }

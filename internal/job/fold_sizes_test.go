@@ -1,4 +1,4 @@
-package history_test
+package job_test
 
 import (
 	"fmt"
@@ -8,13 +8,12 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// full is an event's body that names everything, each time something else.
-func full(n int) job.Brief {
+// namingAll is an event's body that names everything, each time something else.
+func namingAll(n int) job.Brief {
 	return job.Brief{
 		Hash: workflow.Hash(fmt.Sprintf("%064x", n)), Host: fmt.Sprint("gpu-", n), Kind: failure.Kind(fmt.Sprint("kind_", n)),
 		Reason: fmt.Sprint("reason_", n), RequeueOf: job.ID(fmt.Sprint("root-", n)),
@@ -25,23 +24,23 @@ func TestWhatIsKeptGoesWithItsRow(t *testing.T) {
 	t.Parallel()
 	s := begun(100)
 	s.add("acme", "bare", job.Queued, job.Brief{})
-	if diff := cmp.Diff(history.Sizes{Rows: 1, Index: 1, Tenants: 1, Places: 1, Names: 1, NameRoom: 2}, s.Sizes()); diff != "" {
+	if diff := cmp.Diff(job.Sizes{Rows: 1, Index: 1, Tenants: 1, Places: 1, Names: 1, NameRoom: 2}, s.Sizes()); diff != "" {
 		t.Errorf("one bare job: %s", diff)
 	}
-	s.add("bolt", "full", job.Dead, full(1))
-	if diff := cmp.Diff(history.Sizes{Rows: 2, Index: 2, Requeues: 1, Tenants: 2, Places: 2, Names: 6, NameRoom: 7}, s.Sizes()); diff != "" {
+	s.add("bolt", "full", job.Dead, namingAll(1))
+	if diff := cmp.Diff(job.Sizes{Rows: 2, Index: 2, Requeues: 1, Tenants: 2, Places: 2, Names: 6, NameRoom: 7}, s.Sizes()); diff != "" {
 		t.Errorf("one that has everything: %s", diff)
 	}
-	s.add("bolt", "full", job.Dead, full(2)) // five other names, for which room is kept
-	if diff := cmp.Diff(history.Sizes{Rows: 2, Index: 2, Requeues: 1, Tenants: 2, Places: 3, Names: 6, NameRoom: 8}, s.Sizes()); diff != "" {
+	s.add("bolt", "full", job.Dead, namingAll(2)) // five other names, for which room is kept
+	if diff := cmp.Diff(job.Sizes{Rows: 2, Index: 2, Requeues: 1, Tenants: 2, Places: 3, Names: 6, NameRoom: 8}, s.Sizes()); diff != "" {
 		t.Errorf("and everything anew: %s", diff)
 	}
 	s.Forget(moment(4))
-	if diff := cmp.Diff(history.Sizes{Rows: 2, Places: 3, NameRoom: 8}, s.Sizes()); diff != "" {
+	if diff := cmp.Diff(job.Sizes{Rows: 2, Places: 3, NameRoom: 8}, s.Sizes()); diff != "" {
 		t.Errorf("nothing is left: %s", diff)
 	}
-	s.add("bolt", "full", job.Dead, full(3))
-	if diff := cmp.Diff(history.Sizes{Rows: 2, Index: 1, Requeues: 1, Tenants: 1, Places: 4, Names: 5, NameRoom: 8}, s.Sizes()); diff != "" {
+	s.add("bolt", "full", job.Dead, namingAll(3))
+	if diff := cmp.Diff(job.Sizes{Rows: 2, Index: 1, Requeues: 1, Tenants: 1, Places: 4, Names: 5, NameRoom: 8}, s.Sizes()); diff != "" {
 		t.Errorf("room that is free is used first: %s", diff)
 	}
 }
@@ -83,11 +82,11 @@ func TestRowsOfAnyAgeThatAreLeftOutDoNotMoveSinceBack(t *testing.T) {
 	s.add("acme", "ended", job.Completed, job.Brief{}) // 2
 	s.add("acme", "next", job.Queued, job.Brief{})     // 3: ended goes
 	s.add("acme", "last", job.Queued, job.Brief{})     // 4: old goes, whose event is older
-	if want := (history.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
+	if want := (job.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
 		t.Errorf("since %v, want %v", s.Since(), want)
 	}
 	s.Forget(moment(2))
-	if want := (history.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
+	if want := (job.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
 		t.Errorf("since %v after what is older is forgotten, want %v", s.Since(), want)
 	}
 }
@@ -114,13 +113,13 @@ func TestAQuestionWithoutLimitsHasOneRowAndLooksAtOnePlace(t *testing.T) {
 	s := begun(10)
 	s.add("acme", "one", job.Queued, job.Brief{})
 	s.add("acme", "two", job.Queued, job.Brief{})
-	if p := s.Page(&history.Query{Look: 9}); ids(p.Rows) != "acme/two" || p.Next != 2 {
+	if p := s.Page(&job.Query{Look: 9}); ids(p.Rows) != "acme/two" || p.Next != 2 {
 		t.Errorf("%s, next %d", ids(p.Rows), p.Next)
 	}
-	if p := s.Page(&history.Query{Limit: 9, Job: "one"}); len(p.Rows) != 0 || p.Next != 2 {
+	if p := s.Page(&job.Query{Limit: 9, Job: "one"}); len(p.Rows) != 0 || p.Next != 2 {
 		t.Errorf("%s, next %d", ids(p.Rows), p.Next)
 	}
-	if p := s.Page(&history.Query{Limit: 9, Look: 9, Before: 1}); len(p.Rows) != 0 || p.Next != 0 {
+	if p := s.Page(&job.Query{Limit: 9, Look: 9, Before: 1}); len(p.Rows) != 0 || p.Next != 0 {
 		t.Errorf("before the first: %s, next %d", ids(p.Rows), p.Next)
 	}
 }
@@ -129,7 +128,7 @@ func TestATenantWithoutJobsHasNoCountsWhoeverElseHas(t *testing.T) {
 	t.Parallel()
 	s := begun(10)
 	s.add("", "one", job.Queued, job.Brief{}) // written by another program
-	if counts := s.Counts("acme"); counts != (history.Counts{}) {
+	if counts := s.Counts("acme"); counts != (job.Counts{}) {
 		t.Errorf("%v", counts)
 	}
 }
@@ -139,7 +138,7 @@ func TestAFoldAnewIsEmptyAndHasTheSameLimit(t *testing.T) {
 	s := begun(2)
 	s.add("acme", "one", job.Queued, job.Brief{})
 	anew := story{Fold: s.Anew()}
-	if anew.Len() != 0 || anew.Last() != (history.Moment{}) {
+	if anew.Len() != 0 || anew.Last() != (job.Moment{}) {
 		t.Errorf("%d rows, last %v", anew.Len(), anew.Last())
 	}
 	for n := range 3 {
@@ -155,10 +154,10 @@ func TestWhatAnEventDoesNotSayStaysAsItWas(t *testing.T) {
 	s := begun(10)
 	s.add("acme", "one", job.Started, job.Brief{Attempt: 2, RequeueOf: "root", Host: "gpu-1", Hash: hashA})
 	s.add("acme", "one", job.Waiting, job.Brief{})
-	want := history.Row{
+	want := job.Row{
 		Tenant: "acme", Job: "one", State: job.Waiting, Attempt: 2, RequeueOf: "root", Host: "gpu-1", Hash: hashA, First: moment(1), Last: moment(2),
 	}
-	if diff := cmp.Diff([]history.Row{want}, all(s.Fold, "")); diff != "" {
+	if diff := cmp.Diff([]job.Row{want}, all(s.Fold, "")); diff != "" {
 		t.Error(diff)
 	}
 	s.sequence = 1
@@ -184,7 +183,7 @@ func TestAReasonHasSmallLettersDigitsAndLines(t *testing.T) {
 		if c.kept {
 			want = c.reason
 		}
-		if got := s.Page(&history.Query{Job: id, Limit: 1, Look: 100}).Rows; len(got) != 1 || got[0].Reason != want {
+		if got := s.Page(&job.Query{Job: id, Limit: 1, Look: 100}).Rows; len(got) != 1 || got[0].Reason != want {
 			t.Errorf("%q: %+v", c.reason, got)
 		}
 	}
