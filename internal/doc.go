@@ -99,7 +99,7 @@
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it answers a program that was written for ComfyUI               internal/gateway
-//	it says which addresses of tenants may be dialled, or delivers  internal/outside
+//	it concerns requests to addresses that tenants have chosen      internal/outside
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it is a default of what NATS keeps, for how long or how much    internal/queue
 //	it says what a tenant's or a host's key may do in NATS          internal/natsserver
