@@ -10,7 +10,7 @@ export FUZZTIME
 MUTATE_TIME ?= 10m
 PROMTOOL ?= go run github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 SHOTS ?= bin/screenshots
-PKG ?= $(addprefix ./,$(wildcard internal/failure internal/workflow internal/job internal/route internal/history internal/names \
+PKG ?= $(addprefix ./,$(wildcard internal/failure internal/workflow internal/job internal/route internal/names \
 	jetstream internal/queue internal/dispatcher internal/agent internal/comfy))
 
 ## help: this list

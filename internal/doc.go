@@ -7,13 +7,15 @@
 // Arrows only point down: a room imports rooms of lower floors and, on floor 0, its
 // neighbours to the right. Floor 1 has one foreign world per room, and those rooms
 // never import each other, so each world can change alone. The world of NATS has two
-// rooms: the user's, and the fleet's, which imports it.
+// rooms for those who connect to it: the user's, and the fleet's, which imports it. On
+// floor 2 one actor asks another: the agent fetches inputs only from addresses that
+// internal/outside lets it dial.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   internal/webhook   internal/trace   actors: the loops, and four faces
-//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access   internal/outside
-//	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS      networks
-//	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
+//	floor 2   internal/dispatcher           internal/agent -> internal/outside   internal/gateway   internal/dashboard   internal/trace   actors: the loops, and four faces
+//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/natsserver
+//	          NATS                          ComfyUI          the OS            NATS's server
+//	floor 0   internal/route, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
 //	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate
@@ -29,7 +31,7 @@
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
 //	internal/gateway      programs that were written for ComfyUI use the fleet: ComfyUI's own API, its websocket, and the Comfy API v2
 //	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
-//	internal/webhook      delivers events to the addresses of tenants, signed, until each has answered
+//	internal/outside      requests to addresses that others have chosen: which may be dialled, and the delivery of events to webhooks
 //	internal/trace        exports the trace of each job that has ended, by OpenTelemetry
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
@@ -37,12 +39,9 @@
 //	internal/comfy        one ComfyUI host over HTTP and websocket; every way it can fail becomes a failure.Kind
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
 //	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
-//	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
-//	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
-//	internal/outside      which network addresses may be dialled that a tenant has chosen
+//	internal/natsserver   nats-server inside the process, alone or as a cluster; the keys of a closed fleet, and what each may do in NATS
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
-//	internal/history      events folded into one row a job: lists, pages, counts
-//	internal/job          bytes to jobs and events and back; ids, lanes and names
+//	internal/job          bytes to jobs and events and back; ids, lanes and names; events folded into one row a job: lists, pages, counts
 //	internal/workflow     parsing, refusing, hashing and changing ComfyUI graphs, byte for byte
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
@@ -91,7 +90,7 @@
 //	it parses a workflow, hashes it, lists what it needs            internal/workflow
 //	it says why something failed and what follows                   internal/failure (a new kind: the list above Kinds, kind.go)
 //	it turns bytes into a job or an event, or back                  internal/job
-//	it lists or counts jobs by what their events say                internal/history
+//	it lists or counts jobs by what their events say                internal/job (fold.go)
 //	it compares, ranks, counts, computes a delay or a block         internal/route
 //	it is the name of a subject, stream, bucket or header           internal/names
 //	it reads or writes NATS for dispatchers or agents, or acks      internal/queue
@@ -100,9 +99,10 @@
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it answers a program that was written for ComfyUI               internal/gateway
+//	it concerns requests to addresses that tenants have chosen      internal/outside
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it is a default of what NATS keeps, for how long or how much    internal/queue
-//	it says what a tenant's or a host's key may do in NATS          internal/access
+//	it says what a tenant's or a host's key may do in NATS          internal/natsserver
 //	it concerns logging, signals, the version, the connection       internal/daemon
 //	it prints tables, colours or progress, or words for people      internal/daemon
 //	it is none of these                                             name the new room here first

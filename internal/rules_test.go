@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	maxRooms = 21
+	maxRooms = 18
 
 	namesake = "github.com/nats-io/nats.go/jetstream"
 )
 
 // floor0 are the pure rooms: no clock, no I/O, no goroutines, no logger.
-var floor0 = []string{"internal/failure", "internal/history", "internal/job", "internal/names", "internal/route", "internal/workflow"}
+var floor0 = []string{"internal/failure", "internal/job", "internal/names", "internal/route", "internal/workflow"}
 
 // mayImport is the table: a room and what it may import besides the standard library.
 // A room of ours stands without the module's path; a module stands for all its packages.
@@ -26,7 +26,6 @@ var mayImport = map[string][]string{
 	"internal/workflow": {"github.com/cespare/xxhash/v2"},
 	"internal/job":      {"internal/workflow", "internal/failure", "github.com/google/uuid"},
 	"internal/route":    {"internal/workflow", "internal/failure", "internal/job", "github.com/cespare/xxhash/v2"},
-	"internal/history":  {"internal/workflow", "internal/failure", "internal/job"},
 	"internal/names":    {"internal/job", "internal/workflow"},
 	"jetstream": {
 		"internal/names", "internal/job", "internal/route", "internal/failure", "internal/workflow", "github.com/nats-io/nats.go",
@@ -42,20 +41,21 @@ var mayImport = map[string][]string{
 		"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "github.com/alecthomas/kong", "golang.org/x/sync",
 		"github.com/nats-io/nkeys", "golang.org/x/term", "github.com/vbauerster/mpb/v8",
 	},
-	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2"},
-	"internal/access":     {"internal/job", "internal/names", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys", "github.com/nats-io/nats.go"},
+	"internal/natsserver": {
+		"internal/job", "internal/names",
+		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys",
+	},
 	"internal/dispatcher": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy", "internal/outside",
 		"github.com/prometheus/client_golang", "golang.org/x/image", "golang.org/x/sync", "github.com/google/uuid", "lukechampine.com/blake3"),
 	"internal/gateway": with(floor0, "jetstream", "internal/queue",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "github.com/prometheus/client_golang", "golang.org/x/sync", "lukechampine.com/blake3"),
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang"),
-	"internal/outside":   {},
-	"internal/webhook":   with(floor0, "jetstream", "internal/queue", "internal/outside", "github.com/prometheus/client_golang", "golang.org/x/sync"),
+	"internal/outside":   with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/trace":     with(floor0, "internal/queue", "go.opentelemetry.io/otel", "go.opentelemetry.io/proto/otlp", "github.com/prometheus/client_golang", "golang.org/x/sync"),
-	"internal/bench":     with(command, "internal/access", "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
+	"internal/bench":     with(command, "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
-	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard", "internal/webhook", "internal/trace"),
+	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/gateway", "internal/dashboard", "internal/outside", "internal/trace"),
 	"cmd/agent":          command,
 	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
 	"examples/advanced":  with(command, "examples/advanced/operator"),
@@ -72,8 +72,8 @@ var mayImport = map[string][]string{
 
 // command is what a command may import: every room below, and what talks to people.
 var command = with(floor0,
-	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
-	"internal/dispatcher", "internal/agent", "internal/dashboard", "internal/webhook", "internal/trace",
+	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/natsserver",
+	"internal/dispatcher", "internal/agent", "internal/dashboard", "internal/outside", "internal/trace",
 	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
 	"github.com/google/uuid", "github.com/alecthomas/kong")
 
@@ -82,8 +82,8 @@ var command = with(floor0,
 var (
 	testsMayImport = []string{"github.com/google/go-cmp", "go.uber.org/goleak"}
 	onTheWire      = []string{
-		"internal/embedded", "internal/comfysim", "internal/daemon", "test/docs",
-		"internal/access", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys",
+		"internal/natsserver", "internal/comfysim", "internal/daemon", "test/docs",
+		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys",
 	}
 )
 

@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -23,7 +23,7 @@ import (
 func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	defer func() { must(0, server.Close()) }()
 	url := server.URL()
 	patient := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}
@@ -54,7 +54,7 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	expect("4.one.completed", "5.two.queued")
 
 	must(0, server.Close())
-	server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
+	server = must(natsserver.Start(natsserver.Config{Port: port(t, url), StoreDir: dir}))
 	reconnected(t, q)
 	c.add("acme", "two", job.Started)
 	expect("6.two.started")
@@ -72,7 +72,7 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	expect("7.two.failed", "9.two.retrying")
 
 	must(0, server.Close())
-	server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: t.TempDir()})) // without what was stored
+	server = must(natsserver.Start(natsserver.Config{Port: port(t, url), StoreDir: t.TempDir()})) // without what was stored
 	c = chains{t, openOn(t, url), map[string]uint64{}}
 	c.add("acme", "three", job.Queued, job.Started)
 	expect("1.three.queued", "2.three.started")

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -70,7 +70,7 @@ const workflow = `{
 // events that a dispatcher and an agent append, acks them, and answers the call events. test/integration uses the real ones.
 func fleet(jobs int) (url string, stop func()) {
 	dir := must(os.MkdirTemp("", "comfyherd"))
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	nc := must(nats.Connect(server.URL()))
 	ctx, cancel := context.WithCancel(context.Background())
 	q := must(queue.Open(ctx, nc, queue.Config{}))

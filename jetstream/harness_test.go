@@ -12,14 +12,14 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func startNATS(tb testing.TB) (url string) {
 	tb.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: tb.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: tb.TempDir()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -190,7 +190,7 @@ func TestAnAgentWaitsForANATSThatIsNotThereYet(t *testing.T) {
 
 func startNATS(t *testing.T, port int) (url string) {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: port, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: port, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // accessCmd manages the keys of a closed fleet.
@@ -43,8 +43,8 @@ type folderArg struct {
 }
 
 // give opens the folder, makes credentials and prints the path of their file.
-func (a *folderArg) give(c *daemon.Console, credentials func(*access.Folder) (string, error)) error {
-	folder, err := access.Open(a.Dir)
+func (a *folderArg) give(c *daemon.Console, credentials func(*natsserver.AccessFolder) (string, error)) error {
+	folder, err := natsserver.OpenAccess(a.Dir)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ Examples:
 
 // Run makes the folder.
 func (a *accessInitCmd) Run(c *daemon.Console) error {
-	folder, err := access.Init(a.Dir)
+	folder, err := natsserver.InitAccess(a.Dir)
 	if err != nil {
 		return err
 	}
@@ -97,8 +97,8 @@ Examples:
 
 // Run gives a tenant credentials.
 func (a *accessTenantCmd) Run(c *daemon.Console) error {
-	return a.give(c, func(f *access.Folder) (string, error) {
-		return f.Tenant(a.Name, access.TenantSettings{MaxPayload: int64(a.MaxPayload)})
+	return a.give(c, func(f *natsserver.AccessFolder) (string, error) {
+		return f.Tenant(a.Name, natsserver.TenantSettings{MaxPayload: int64(a.MaxPayload)})
 	})
 }
 
@@ -122,8 +122,8 @@ Examples:
 
 // Run gives a host's agent credentials.
 func (a *accessAgentCmd) Run(c *daemon.Console) error {
-	return a.give(c, func(f *access.Folder) (string, error) {
-		return f.Agent(a.Host, access.AgentSettings{Tenants: a.Tenants, Slots: a.Slots})
+	return a.give(c, func(f *natsserver.AccessFolder) (string, error) {
+		return f.Agent(a.Host, natsserver.AgentSettings{Tenants: a.Tenants, Slots: a.Slots})
 	})
 }
 
@@ -136,7 +136,7 @@ func (*accessDispatcherCmd) Help() string {
 
 // Run gives dispatchers credentials.
 func (a *accessDispatcherCmd) Run(c *daemon.Console) error {
-	return a.give(c, (*access.Folder).Dispatcher)
+	return a.give(c, (*natsserver.AccessFolder).Dispatcher)
 }
 
 type accessOperatorCmd struct{ folderArg }
@@ -150,7 +150,9 @@ Examples:
 }
 
 // Run gives operators credentials.
-func (a *accessOperatorCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Operator) }
+func (a *accessOperatorCmd) Run(c *daemon.Console) error {
+	return a.give(c, (*natsserver.AccessFolder).Operator)
+}
 
 type accessWatcherCmd struct{ folderArg }
 
@@ -163,7 +165,9 @@ Examples:
 }
 
 // Run gives watchers credentials.
-func (a *accessWatcherCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Watcher) }
+func (a *accessWatcherCmd) Run(c *daemon.Console) error {
+	return a.give(c, (*natsserver.AccessFolder).Watcher)
+}
 
 type accessGatewayCmd struct{ folderArg }
 
@@ -178,7 +182,9 @@ Examples:
 }
 
 // Run gives gateways credentials.
-func (a *accessGatewayCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Gateway) }
+func (a *accessGatewayCmd) Run(c *daemon.Console) error {
+	return a.give(c, (*natsserver.AccessFolder).Gateway)
+}
 
 type accessListCmd struct {
 	folderArg
@@ -196,7 +202,7 @@ Examples:
 
 // Run lists who has credentials.
 func (a *accessListCmd) Run(c *daemon.Console) error {
-	folder, err := access.Open(a.Dir)
+	folder, err := natsserver.OpenAccess(a.Dir)
 	if err != nil {
 		return err
 	}
@@ -210,7 +216,7 @@ func (a *accessListCmd) Run(c *daemon.Console) error {
 	rows := [][]string{{"NAME", "TENANTS", "SLOTS", "CREDENTIALS"}}
 	for _, h := range holders {
 		tenants, slots := "", ""
-		if h.Kind == access.Agent {
+		if h.Kind == natsserver.AgentHolder {
 			tenants = "all"
 		}
 		if len(h.Tenants) > 0 {
@@ -240,7 +246,7 @@ Examples:
 
 // Run revokes credentials.
 func (a *accessRevokeCmd) Run(c *daemon.Console) error {
-	folder, err := access.Open(a.Dir)
+	folder, err := natsserver.OpenAccess(a.Dir)
 	if err != nil {
 		return err
 	}
@@ -267,7 +273,7 @@ Examples:
 
 // Run pushes every account into a running server.
 func (a *accessPushCmd) Run(ctx context.Context, c *daemon.Console) error {
-	folder, err := access.Open(a.Dir)
+	folder, err := natsserver.OpenAccess(a.Dir)
 	if err != nil {
 		return err
 	}

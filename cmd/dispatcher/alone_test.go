@@ -14,14 +14,14 @@ import (
 	"github.com/nats-io/nats.go"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // startAlone is a NATS with all streams, a dead letter and no dispatcher.
 func startAlone(t *testing.T) *fleet {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

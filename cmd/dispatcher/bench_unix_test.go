@@ -11,12 +11,12 @@ import (
 	"github.com/nats-io/nats.go"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // A signal reaches the whole process, so this test runs alone.
 func TestAnInterruptedBenchCleansUp(t *testing.T) { //nolint:paralleltest // signals belong to the process
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,9 +12,9 @@ import (
 	"testing"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -31,7 +31,7 @@ func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 	f.creds = filepath.Join(folder, "creds", "operator.creds")
 	f.until(t, []string{"hosts"}, "no host is online")
 	f.serve(t, daemon.NATS{Creds: filepath.Join(folder, "creds", "agent-gpu-1.creds")},
-		queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}, "gpu-1")
+		queue.Config{APIPrefix: natsserver.JetStreamPrefix, NoConsumers: true}, "gpu-1")
 	f.until(t, []string{"hosts"}, "gpu-1 ", "online")
 	return f, folder
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // embeddedFlags concern the NATS in this process and nothing else.
@@ -43,8 +43,8 @@ func (e *embeddedFlags) unused(url string) string {
 }
 
 // start starts NATS; cert and key are its own, empty without TLS.
-func (e *embeddedFlags) start(cert, key string, c *daemon.Console, log *slog.Logger) (*embedded.Server, *guard, error) {
-	cfg := embedded.Config{Name: "comfyherd", Logger: log, TLSCert: cert, TLSKey: key}
+func (e *embeddedFlags) start(cert, key string, c *daemon.Console, log *slog.Logger) (*natsserver.Server, *guard, error) {
+	cfg := natsserver.Config{Name: "comfyherd", Logger: log, TLSCert: cert, TLSKey: key}
 	var err error
 	if cfg.Host, cfg.Port, err = listenAddress(e.Listen); err != nil {
 		return nil, nil, err
@@ -62,7 +62,7 @@ func (e *embeddedFlags) start(cert, key string, c *daemon.Console, log *slog.Log
 	if err != nil {
 		return nil, nil, err
 	}
-	server, err := embedded.Start(cfg)
+	server, err := natsserver.Start(cfg)
 	if err != nil {
 		return nil, nil, err
 	}

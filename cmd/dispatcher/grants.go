@@ -5,16 +5,16 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // grantTime bounds the writing of grants.
 const grantTime = 10 * time.Second
 
-func grantOf(given *access.Given) queue.HostGrant {
+func grantOf(given *natsserver.HostGrant) queue.HostGrant {
 	g := queue.HostGrant{Slots: given.Slots, Time: given.Since}
 	for _, tenant := range given.Tenants {
 		g.Tenants = append(g.Tenants, job.Tenant(tenant))
@@ -29,7 +29,7 @@ func (g *guard) grant(ctx context.Context, q *queue.Queue) error {
 		return nil
 	}
 	g.q.Store(q)
-	given, err := g.folder.Given()
+	given, err := g.folder.HostGrants()
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (g *guard) granted(ctx context.Context, token string) error {
 	if q == nil {
 		return nil // grant stores it when the streams are open
 	}
-	given, is, err := access.GivenIn(token)
+	given, is, err := natsserver.HostGrantIn(token)
 	if err != nil || !is {
 		return err
 	}
@@ -64,8 +64,8 @@ func (g *guard) granted(ctx context.Context, token string) error {
 }
 
 // pushGrants stores for the dispatchers of another nats-server which tenants each host serves, with a dispatcher's credentials.
-func pushGrants(ctx context.Context, folder *access.Folder, to daemon.NATS) error {
-	given, err := folder.Given()
+func pushGrants(ctx context.Context, folder *natsserver.AccessFolder, to daemon.NATS) error {
+	given, err := folder.HostGrants()
 	if err != nil {
 		return err
 	}

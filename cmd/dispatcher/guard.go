@@ -14,18 +14,17 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/comfyherd/comfyherd/internal/access"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // guard is how the embedded NATS authenticates: by a folder of keys, by one token, or not at all.
 type guard struct {
-	folder *access.Folder // nil: by token, or not at all
-	creds  string         // of the dispatcher, with a folder
-	token  bool           // NATS asks for one
+	folder *natsserver.AccessFolder // nil: by token, or not at all
+	creds  string                   // of the dispatcher, with a folder
+	token  bool                     // NATS asks for one
 
-	tracker *access.Tracker
+	tracker *natsserver.Tracker
 	q       atomic.Pointer[queue.Queue] // where grants of hosts are stored; nil: nowhere yet
 	stop    context.CancelFunc
 	done    sync.WaitGroup
@@ -54,7 +53,7 @@ func (e *embeddedFlags) Validate() error {
 }
 
 // guard sets in cfg who may connect.
-func (e *embeddedFlags) guard(cfg *embedded.Config, say func(format string, args ...any)) (*guard, error) {
+func (e *embeddedFlags) guard(cfg *natsserver.Config, say func(format string, args ...any)) (*guard, error) {
 	if e.Access != "" {
 		return e.accounts(cfg)
 	}
@@ -79,8 +78,8 @@ func (e *embeddedFlags) guard(cfg *embedded.Config, say func(format string, args
 // closed reports whether the embedded NATS asks for anything.
 func (g *guard) closed() bool { return g != nil && (g.folder != nil || g.token) }
 
-func (e *embeddedFlags) accounts(cfg *embedded.Config) (*guard, error) {
-	folder, err := access.Open(e.Access)
+func (e *embeddedFlags) accounts(cfg *natsserver.Config) (*guard, error) {
+	folder, err := natsserver.OpenAccess(e.Access)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +87,7 @@ func (e *embeddedFlags) accounts(cfg *embedded.Config) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	operator, system, err := folder.Server()
+	access, err := folder.Access()
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +95,7 @@ func (e *embeddedFlags) accounts(cfg *embedded.Config) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Access = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
+	cfg.Access = access
 	return &guard{folder: folder, creds: creds, tracker: tracker}, nil
 }
 
@@ -110,7 +109,7 @@ func (g *guard) credentials() (tenant, agent string) {
 }
 
 // follow passes changes of the folder to the server, until the guard is closed.
-func (g *guard) follow(server *embedded.Server, log *slog.Logger) {
+func (g *guard) follow(server *natsserver.Server, log *slog.Logger) {
 	if g.tracker == nil {
 		return
 	}

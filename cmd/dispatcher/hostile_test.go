@@ -15,8 +15,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -91,7 +91,7 @@ func raw(t *testing.T, v any) []byte {
 // startHostile is a NATS whose streams and answers are evil wherever others can write.
 func startHostile(t *testing.T) string {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

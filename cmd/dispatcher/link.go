@@ -9,16 +9,16 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // link is the connection of the dispatcher to NATS, and NATS itself when it is embedded.
 type link struct {
 	*nats.Conn
-	url    string           // to which agents and commands connect
-	server *embedded.Server // nil when NATS is not embedded
-	guard  *guard           // of the server
+	url    string             // to which agents and commands connect
+	server *natsserver.Server // nil when NATS is not embedded
+	guard  *guard             // of the server
 }
 
 // room is the size of all streams together: three quarters of what the server may store, when it is in this process.

@@ -14,9 +14,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/outside"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/webhook"
 )
 
 // runCmd runs a dispatcher. The flags that are stored in NATS are zero when not given, so that a default never changes what
@@ -102,7 +102,7 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 // Validate refuses flags that contradict each other.
 func (r *runCmd) Validate() error {
 	_, err := r.policy()
-	if bad := webhook.CheckAllow(r.WebhookAllow); bad != nil {
+	if bad := outside.CheckWebhookAllow(r.WebhookAllow); bad != nil {
 		err = errors.Join(err, fmt.Errorf("--webhook-allow: %w", bad))
 	}
 	return errors.Join(err, r.embeddedFlags.Validate(), r.runPageFlags.Validate())
@@ -188,7 +188,7 @@ func (r *runCmd) dispatcher(
 	if err != nil {
 		return nil, nil, err
 	}
-	hooks, err := webhook.New(q, webhook.Config{Name: d.Name(), Allow: r.WebhookAllow, Version: semantic(daemon.Version()), Logger: log, Registerer: registry})
+	hooks, err := outside.NewWebhooks(q, outside.WebhookConfig{Name: d.Name(), Allow: r.WebhookAllow, Version: semantic(daemon.Version()), Logger: log, Registerer: registry})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -27,7 +27,7 @@ import (
 // fleet is NATS, two dispatchers and the agents of all hosts, each with a connection of its own.
 type fleet struct {
 	s      *settings
-	server *embedded.Server
+	server *natsserver.Server
 	nc     *nats.Conn // of the tenants and the operator
 	hosts  []agent.HostConfig
 	sims   []*comfysim.Server // of simulated hosts
@@ -60,7 +60,7 @@ func openFleet(ctx context.Context, s *settings) (f *fleet, err error) {
 		return f, err
 	}
 	f.ends = append(f.ends, func() error { return os.RemoveAll(dir) })
-	if f.server, err = embedded.Start(embedded.Config{Name: "advanced", Port: -1, StoreDir: dir, Logger: s.log}); err != nil {
+	if f.server, err = natsserver.Start(natsserver.Config{Name: "advanced", Port: -1, StoreDir: dir, Logger: s.log}); err != nil {
 		return f, err
 	}
 	f.ends = append(f.ends, f.server.Close)

@@ -15,16 +15,16 @@ import (
 // Values of Config.InputURLs, which says from which addresses inputs are fetched. Any other value is a list of address ranges with
 // commas, in which public may stand too.
 const (
-	URLsNone   = outside.None
-	URLsPublic = outside.Public
-	URLsAny    = outside.Any
+	URLsNone   = outside.NoAddress
+	URLsPublic = outside.PublicAddresses
+	URLsAny    = outside.AnyAddress
 )
 
 // reachable says which addresses an input may be fetched from: tenants choose the URLs.
 type reachable struct{ outside.Addresses }
 
 func parseReachable(text string) (reachable, error) {
-	addresses, err := outside.Parse(text)
+	addresses, err := outside.ParseAddresses(text)
 	if err != nil {
 		return reachable{}, fmt.Errorf("input URLs %q: %w", text, err)
 	}

@@ -6,14 +6,13 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/access"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // holders have the credentials of a closed fleet. In an open one they are nil, and all programs connect without.
 type holders struct {
-	server      *embedded.Access
+	server      *natsserver.Access
 	dispatchers string            // file of credentials
 	agents      map[string]string // by host
 	tenants     []string          // in the order of the load
@@ -21,7 +20,7 @@ type holders struct {
 
 // makeHolders makes an access folder with credentials for dispatchers, hosts and tenants.
 func makeHolders(cfg *Config, dir string) (*holders, error) {
-	folder, err := access.Init(dir)
+	folder, err := natsserver.InitAccess(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -29,21 +28,17 @@ func makeHolders(cfg *Config, dir string) (*holders, error) {
 	if k.dispatchers, err = folder.Dispatcher(); err != nil {
 		return nil, err
 	}
-	if err := folder.Batch(func(folder *access.Folder) error { return k.make(folder, cfg) }); err != nil {
+	if err := folder.Batch(func(folder *natsserver.AccessFolder) error { return k.make(folder, cfg) }); err != nil {
 		return nil, err
 	}
-	operator, system, err := folder.Server()
-	if err != nil {
-		return nil, err
-	}
-	k.server = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
-	return k, nil
+	k.server, err = folder.Access()
+	return k, err
 }
 
 // make makes the accounts of tenants and hosts.
-func (k *holders) make(folder *access.Folder, cfg *Config) error {
+func (k *holders) make(folder *natsserver.AccessFolder, cfg *Config) error {
 	for i := range cfg.Tenants {
-		creds, err := folder.Tenant(tenantName(i), access.TenantSettings{})
+		creds, err := folder.Tenant(tenantName(i), natsserver.TenantSettings{})
 		if err != nil {
 			return err
 		}
@@ -54,7 +49,7 @@ func (k *holders) make(folder *access.Folder, cfg *Config) error {
 		hosts = append(hosts, hostName(i))
 	}
 	for _, host := range hosts {
-		creds, err := folder.Agent(host, access.AgentSettings{})
+		creds, err := folder.Agent(host, natsserver.AgentSettings{})
 		if err != nil {
 			return err
 		}
@@ -83,7 +78,7 @@ func (k *holders) agent(host string) (creds string, cfg queue.Config) {
 	if k == nil {
 		return "", queue.Config{}
 	}
-	return k.agents[host], queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}
+	return k.agents[host], queue.Config{APIPrefix: natsserver.JetStreamPrefix, NoConsumers: true}
 }
 
 // publishers are one for each tenant, or the one that all tenants share in an open fleet.

@@ -12,17 +12,17 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/bench"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 const hour = time.Hour // beyond the end of any test
 
 // named is a NATS beside the bench, with the streams of comfyherd in it and no program of a fleet.
-func named(t *testing.T) (*embedded.Server, natsjs.JetStream) {
+func named(t *testing.T) (*natsserver.Server, natsjs.JetStream) {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

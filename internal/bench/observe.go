@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dashboard"
+	"github.com/comfyherd/comfyherd/internal/outside"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/trace"
-	"github.com/comfyherd/comfyherd/internal/webhook"
 )
 
 // observe starts what watches a fleet beside its dispatchers: with Observed their metrics are read every second, traces are exported to a
@@ -23,7 +23,7 @@ func (s *stage) observe(ctx context.Context) error {
 				_, _ = s.metrics.Gather() // only the time that it takes matters, so an error is ignored
 			}
 		})
-		if err := s.observer(ctx, "webhooks", func(q *queue.Queue) (runner, error) { return webhook.New(q, webhook.Config{}) }); err != nil {
+		if err := s.observer(ctx, "webhooks", func(q *queue.Queue) (runner, error) { return outside.NewWebhooks(q, outside.WebhookConfig{}) }); err != nil {
 			return err
 		}
 	}

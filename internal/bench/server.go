@@ -18,7 +18,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // place is where NATS is for one stage: an embedded server with a folder of its own, or one that was named.
@@ -63,7 +63,7 @@ func find(cfg *Config, closed bool, fail context.CancelCauseFunc) (*place, error
 			fail(err)
 		}
 	}
-	options := embedded.Config{
+	options := natsserver.Config{
 		Port: -1, StoreDir: p.folder, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncEvery, Logger: slog.New(alarm{fail: complain}),
 	}
 	if closed {
@@ -87,11 +87,11 @@ type embeddedNATS interface {
 }
 
 // startNATS starts as many servers as there are to be copies.
-func startNATS(replicas int, options embedded.Config) (embeddedNATS, error) {
+func startNATS(replicas int, options natsserver.Config) (embeddedNATS, error) {
 	if replicas > 1 {
-		return embedded.StartCluster(replicas, options)
+		return natsserver.StartCluster(replicas, options)
 	}
-	return embedded.Start(options)
+	return natsserver.Start(options)
 }
 
 // alarm ends the stage at the first error that the embedded NATS logs, such as a full disk: otherwise the publishers would try again

@@ -4,13 +4,13 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 func TestCredentialsSayWhoseTheyAre(t *testing.T) {
 	t.Parallel()
-	folder, err := access.Init(filepath.Join(t.TempDir(), "herd"))
+	folder, err := natsserver.InitAccess(filepath.Join(t.TempDir(), "herd"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,8 +21,8 @@ func TestCredentialsSayWhoseTheyAre(t *testing.T) {
 		return path
 	}
 	for holder, tc := range map[string]struct{ creds, tenant, prefix string }{
-		"tenant-Acme_1": {file(folder.Tenant("Acme_1", access.TenantSettings{})), "Acme_1", ""},
-		"agent-gpu-1":   {file(folder.Agent("gpu-1", access.AgentSettings{})), "", "fleet.api"},
+		"tenant-Acme_1": {file(folder.Tenant("Acme_1", natsserver.TenantSettings{})), "Acme_1", ""},
+		"agent-gpu-1":   {file(folder.Agent("gpu-1", natsserver.AgentSettings{})), "", "fleet.api"},
 		"operator":      {file(folder.Operator()), "", ""},
 		"":              {"", "", ""},
 	} {

@@ -18,16 +18,16 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/comfyherd/comfyherd/internal/dashboard"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // patience is the longest wait for what a test expects.
 const patience = 60 * time.Second
 
-var shared *embedded.Server // of all tests; each has its own tenants
+var shared *natsserver.Server // of all tests; each has its own tenants
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(suite{m},
@@ -42,7 +42,7 @@ type suite struct{ *testing.M }
 func (s suite) Run() int {
 	dir := must(os.MkdirTemp("", "comfyherd-dashboard-"))
 	defer func() { _ = os.RemoveAll(dir) }()
-	shared = must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	shared = must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	defer func() { _ = shared.Close() }()
 	return s.M.Run()
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -24,7 +24,7 @@ import (
 // socket, as if it were a process.
 type fleet struct {
 	o      *Options
-	server *embedded.Server
+	server *natsserver.Server
 	nc     *nats.Conn     // for calls of tenants
 	q      *queue.Queue   // for what the demo itself reads and publishes
 	broken chan error     // an actor that ended by itself
@@ -44,7 +44,7 @@ func openFleet(ctx context.Context, o *Options) (f *fleet, err error) {
 		return f, fmt.Errorf("make a folder for NATS: %w", err)
 	}
 	f.later(func() error { return os.RemoveAll(dir) })
-	if f.server, err = embedded.Start(embedded.Config{Name: "demo", Port: -1, StoreDir: dir, Logger: o.Log}); err != nil {
+	if f.server, err = natsserver.Start(natsserver.Config{Name: "demo", Port: -1, StoreDir: dir, Logger: o.Log}); err != nil {
 		return f, err
 	}
 	f.later(f.server.Close)

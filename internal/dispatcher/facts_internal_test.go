@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -129,19 +128,19 @@ func TestAQuotaIsNearFromFourFifthsOn(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		quota      quota
-		held       history.Held
+		held       job.Unfinished
 		near, fits bool
 	}{
-		{quota{}, history.Held{Jobs: 1000, Bytes: 1000}, false, true},
-		{quota{jobs: 10}, history.Held{Jobs: 8}, false, true},
-		{quota{jobs: 10}, history.Held{Jobs: 9}, true, true},
-		{quota{jobs: 10}, history.Held{Jobs: 10, Bytes: 1}, true, true},
-		{quota{jobs: 10}, history.Held{Jobs: 11}, true, false},
-		{quota{bytes: 100}, history.Held{Jobs: 1, Bytes: 80}, false, true},
-		{quota{bytes: 100}, history.Held{Jobs: 1, Bytes: 81}, true, true},
-		{quota{bytes: 100}, history.Held{Jobs: 1, Bytes: 100}, true, true},
-		{quota{bytes: 100}, history.Held{Jobs: 1, Bytes: 101}, true, false},
-		{quota{jobs: 10, bytes: 100}, history.Held{Jobs: 1, Bytes: 99}, true, true},
+		{quota{}, job.Unfinished{Jobs: 1000, Bytes: 1000}, false, true},
+		{quota{jobs: 10}, job.Unfinished{Jobs: 8}, false, true},
+		{quota{jobs: 10}, job.Unfinished{Jobs: 9}, true, true},
+		{quota{jobs: 10}, job.Unfinished{Jobs: 10, Bytes: 1}, true, true},
+		{quota{jobs: 10}, job.Unfinished{Jobs: 11}, true, false},
+		{quota{bytes: 100}, job.Unfinished{Jobs: 1, Bytes: 80}, false, true},
+		{quota{bytes: 100}, job.Unfinished{Jobs: 1, Bytes: 81}, true, true},
+		{quota{bytes: 100}, job.Unfinished{Jobs: 1, Bytes: 100}, true, true},
+		{quota{bytes: 100}, job.Unfinished{Jobs: 1, Bytes: 101}, true, false},
+		{quota{jobs: 10, bytes: 100}, job.Unfinished{Jobs: 1, Bytes: 99}, true, true},
 	} {
 		if c.quota.near(c.held) != c.near || c.quota.fits(c.held) != c.fits {
 			t.Errorf("%+v of %+v: near %t, fits %t", c.held, c.quota, c.quota.near(c.held), c.quota.fits(c.held))

@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -25,7 +25,7 @@ import (
 // filesOn starts NATS.
 func filesOn(tb testing.TB) (url string) {
 	tb.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: tb.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: tb.TempDir()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -27,7 +26,7 @@ type jobHistory struct {
 	wake chan struct{} // holds one
 
 	mu     sync.RWMutex // guards all below
-	fold   *history.Fold
+	fold   *job.Fold
 	next   *pass     // the pass that begins next
 	asked  int       // calls that wait for a pass
 	called time.Time // when a call asked last
@@ -70,7 +69,7 @@ const (
 )
 
 func newJobHistory(q eventsWire, rows int, log *slog.Logger) *jobHistory {
-	return &jobHistory{q: q, warn: log, wake: make(chan struct{}, 1), fold: history.New(rows), next: &pass{done: make(chan struct{})}, offline: map[string]time.Time{}}
+	return &jobHistory{q: q, warn: log, wake: make(chan struct{}, 1), fold: job.NewFold(rows), next: &pass{done: make(chan struct{})}, offline: map[string]time.Time{}}
 }
 
 // loop reads until ctx ends.
@@ -188,7 +187,7 @@ func (h *jobHistory) stands(state queue.EventsState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.state = state
-	h.fold.Forget(history.Moment(state.First))
+	h.fold.Forget(job.Moment(state.First))
 }
 
 func (h *jobHistory) readUpTo(sequence uint64) {
@@ -218,7 +217,7 @@ func (h *jobHistory) take(n jetstream.Note) {
 	if !ok {
 		return
 	}
-	e := history.Event{Tenant: tenant, Job: id, Kind: kind, Sequence: n.Sequence, Time: n.Time}
+	e := job.StoredEvent{Tenant: tenant, Job: id, Kind: kind, Sequence: n.Sequence, Time: n.Time}
 	e.Brief, e.Readable = job.ReadBrief(kind, n.Body)
 	if kind == job.Dead {
 		if dead, err := job.DecodeEvent(kind, n.Body); err == nil {
@@ -302,7 +301,7 @@ func (h *jobHistory) page(ctx context.Context, r jetstream.JobsRequest) (jetstre
 	if err := h.caughtUp(ctx); err != nil {
 		return jetstream.JobsAnswer{}, err
 	}
-	q := history.Query{
+	q := job.Query{
 		Tenant: r.Tenant, State: r.State, Hash: r.Hash, Host: r.Host, Kind: r.Kind, Reason: r.Reason, Job: r.Job, Text: r.Text, Before: r.Before,
 		Limit: h.q.Rows(r.Limit), Look: historyLook,
 	}
@@ -319,13 +318,13 @@ func (h *jobHistory) page(ctx context.Context, r jetstream.JobsRequest) (jetstre
 }
 
 // held counts what a tenant has unfinished, up to the event with the sequence upTo.
-func (h *jobHistory) held(ctx context.Context, tenant job.Tenant) (held history.Held, upTo uint64, err error) {
+func (h *jobHistory) held(ctx context.Context, tenant job.Tenant) (held job.Unfinished, upTo uint64, err error) {
 	if err := h.caughtUp(ctx); err != nil {
-		return history.Held{}, 0, err
+		return job.Unfinished{}, 0, err
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return h.fold.Held(tenant), h.fold.Last().Sequence, nil
+	return h.fold.Unfinished(tenant), h.fold.Last().Sequence, nil
 }
 
 func checkJobs(r *jetstream.JobsRequest) error {
@@ -342,7 +341,7 @@ func checkJobs(r *jetstream.JobsRequest) error {
 	return nil
 }
 
-func jobRow(r *history.Row) jetstream.JobRow {
+func jobRow(r *job.Row) jetstream.JobRow {
 	return jetstream.JobRow{
 		Job: r.Job, Tenant: r.Tenant, State: r.State, Priority: r.Priority, Hash: r.Hash, Name: r.Name, Title: r.Title, Host: r.Host, Attempt: r.Attempt,
 		MaxAttempts: r.MaxAttempts,

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -21,7 +21,7 @@ import (
 func TestListsOfJobsOutliveRestartsOfNATS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: dir})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestListsOfJobsOutliveRestartsOfNATS(t *testing.T) {
 		if err := server.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if server, err = embedded.Start(embedded.Config{Port: port, StoreDir: dir}); err != nil {
+		if server, err = natsserver.Start(natsserver.Config{Port: port, StoreDir: dir}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -106,7 +105,7 @@ func (d *Dispatcher) addBusy(hosts []queue.HostInfo) {
 			since[k] = h.Running[k].Since
 		}
 		for _, ran := range d.history.fold.Busy(h.Host, since, now) {
-			h.Busy = append(h.Busy, min(100, int(100*ran/(history.BusyStep*time.Duration(max(h.Slots, 1))))))
+			h.Busy = append(h.Busy, min(100, int(100*ran/(job.BusyStep*time.Duration(max(h.Slots, 1))))))
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/history"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -20,13 +20,13 @@ func (m *memory) EventsState(context.Context) (queue.EventsState, error) {
 	return queue.EventsState{Made: m.made, First: jetstream.Mark{Sequence: 1, Time: noon}, Last: uint64(len(m.events))}, nil
 }
 
-func (m *memory) JobsHeld(context.Context) (history.Held, error) {
+func (m *memory) JobsHeld(context.Context) (job.Unfinished, error) {
 	if err := m.cutHere("state of jobs"); err != nil {
-		return history.Held{}, err
+		return job.Unfinished{}, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	held := history.Held{Jobs: len(m.jobs)}
+	held := job.Unfinished{Jobs: len(m.jobs)}
 	for _, stored := range m.jobs {
 		held.Bytes += int64(len(stored.message.Body))
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -124,20 +123,20 @@ func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnsw
 		answer.Hosts[string(queue.Offline)] = len(gone)
 	}
 	for _, window := range []time.Duration{time.Minute, 5 * time.Minute, deadWindow, time.Hour} {
-		var sum history.Counts
-		for i := len(steps) - int(window/history.TrendStep); i < len(steps); i++ {
+		var sum job.Counts
+		for i := len(steps) - int(window/job.TrendStep); i < len(steps); i++ {
 			sum.Add(&steps[i])
 		}
 		answer.Rates = append(answer.Rates, rateOf(&sum, window, until))
 	}
 	for i := range steps {
 		if r.Trend {
-			answer.Trend = append(answer.Trend, rateOf(&steps[i], history.TrendStep, until.Add(-time.Duration(len(steps)-1-i)*history.TrendStep)))
+			answer.Trend = append(answer.Trend, rateOf(&steps[i], job.TrendStep, until.Add(-time.Duration(len(steps)-1-i)*job.TrendStep)))
 		}
 	}
 }
 
-func rateOf(c *history.Counts, window time.Duration, until time.Time) queue.Rate {
+func rateOf(c *job.Counts, window time.Duration, until time.Time) queue.Rate {
 	return queue.Rate{
 		Window: job.Duration(window), Until: until, Queued: c.Of(job.Queued), Started: c.Of(job.Started), Failed: c.Of(job.Failed),
 		Completed: c.Of(job.Completed), Dead: c.Of(job.Dead), Cancelled: c.Of(job.Cancelled),

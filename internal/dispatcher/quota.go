@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
@@ -34,18 +33,18 @@ type quota struct {
 	bytes int64
 }
 
-func (q quota) fits(h history.Held) bool {
+func (q quota) fits(h job.Unfinished) bool {
 	return (q.jobs == 0 || h.Jobs <= q.jobs) && (q.bytes == 0 || h.Bytes <= q.bytes)
 }
 
 // near reports whether four fifths of a cap are used.
-func (q quota) near(h history.Held) bool {
+func (q quota) near(h job.Unfinished) bool {
 	return q.jobs != 0 && h.Jobs > q.jobs/5*4 || q.bytes != 0 && h.Bytes > q.bytes/5*4
 }
 
 // quotas counts what tenants have.
 type quotas struct {
-	count  func(ctx context.Context, tenant job.Tenant) (held history.Held, upTo uint64, err error)
+	count  func(ctx context.Context, tenant job.Tenant) (held job.Unfinished, upTo uint64, err error)
 	all    *total
 	usual  func() quota // of a tenant without one of its own
 	beside func(func()) // runs a count that no job waits for
@@ -58,7 +57,7 @@ type quotas struct {
 // account is what is known of a tenant.
 type account struct {
 	turn     chan struct{} // holds one: the walk that counts and takes in near the quota
-	held     history.Held
+	held     job.Unfinished
 	counted  time.Time   // when a count was last tried
 	failed   bool        // that count failed: held is of an earlier time, and some of since may have ended; no job waits for the next count
 	atMost   bool        // held is what all tenants have together
@@ -176,7 +175,7 @@ func (q *quotas) admitNear(ctx context.Context, tenant job.Tenant, a *account, t
 }
 
 // overText says what a tenant has with the job that is one too many.
-func overText(tenant job.Tenant, limit quota, has history.Held) string {
+func overText(tenant job.Tenant, limit quota, has job.Unfinished) string {
 	what, flag := fmt.Sprintf("%d unfinished jobs and may have %d", has.Jobs, limit.jobs), "--max-unfinished N"
 	if limit.bytes != 0 && has.Bytes > limit.bytes {
 		what, flag = fmt.Sprintf("unfinished jobs of %d bytes and may have %d", has.Bytes, limit.bytes), "--max-bytes SIZE"
@@ -206,8 +205,8 @@ func (q *quotas) account(tenant job.Tenant) *account {
 }
 
 // with is what the tenant has when a job is counted in.
-func (a *account) with(this *admitted) history.Held {
-	return history.Held{Jobs: a.held.Jobs + len(a.since) + 1, Bytes: a.held.Bytes + a.bytes + this.bytes}
+func (a *account) with(this *admitted) job.Unfinished {
+	return job.Unfinished{Jobs: a.held.Jobs + len(a.since) + 1, Bytes: a.held.Bytes + a.bytes + this.bytes}
 }
 
 // stored notes where a job's first event is, or that there is none.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -45,7 +44,7 @@ type jobsWire interface {
 	DropAPIKeys(ctx context.Context, tenant job.Tenant, id job.ID) error
 	TooLarge(body int) string
 	JobsRoom() int64
-	JobsHeld(ctx context.Context) (history.Held, error)
+	JobsHeld(ctx context.Context) (job.Unfinished, error)
 	AckWait() time.Duration
 }
 
@@ -186,9 +185,9 @@ func (w onNATS) Puller(p job.Priority, take func(queue.Delivery)) (puller, error
 }
 
 // JobsHeld gives what is stored in COMFY_JOBS.
-func (w onNATS) JobsHeld(ctx context.Context) (history.Held, error) {
+func (w onNATS) JobsHeld(ctx context.Context) (job.Unfinished, error) {
 	jobs, bytes, err := w.Queue.JobsHeld(ctx)
-	return history.Held{Jobs: jobs, Bytes: bytes}, err
+	return job.Unfinished{Jobs: jobs, Bytes: bytes}, err
 }
 
 func (w onNATS) ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error) {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -56,7 +55,7 @@ func (d *Dispatcher) workflowsFor(ctx context.Context, r jetstream.WorkflowsRequ
 }
 
 // addOutputs adds the first stored file of the job of each workflow that was completed last.
-func (d *Dispatcher) addOutputs(ctx context.Context, rows []jetstream.WorkflowRow, found []history.Workflow) error {
+func (d *Dispatcher) addOutputs(ctx context.Context, rows []jetstream.WorkflowRow, found []job.WorkflowRow) error {
 	return atOnce(ctx, len(rows), func(ctx context.Context, i int) error {
 		done := found[i].Done
 		if done.Job == "" {

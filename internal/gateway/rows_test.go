@@ -8,9 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -19,7 +19,7 @@ const aGraph = `{"1":{"class_type":"EmptyImage","inputs":{}}}`
 // openQueue starts NATS in the process, with no dispatcher, so that only the test writes events.
 func openQueue(t *testing.T) *queue.Queue {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,3 @@
-// Package job turns bytes into jobs and events and back.
-//
-// Guarantee: for any bytes Parse returns either a Job whose fields are all valid, or an *Invalid whose message says what
-// to change. No clock, no I/O.
 package job
 
 import (

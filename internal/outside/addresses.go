@@ -1,7 +1,3 @@
-// Package outside says which network addresses a program of the fleet may connect to when somebody else has chosen the address: a tenant
-// the URL of an input, or the owner of a webhook where it is. Such a program can reach what they cannot: ComfyUI itself, a private
-// network, a cloud's metadata service with its secrets. An address is judged when it is dialled, after its name was looked up, so that
-// a name cannot change its address after a check.
 package outside
 
 import (
@@ -13,11 +9,11 @@ import (
 	"syscall"
 )
 
-// Words that stand for addresses in a policy. Anything else is a list of address ranges with commas, in which Public may stand too.
+// Policies of one word. Any other is a list of address ranges with commas, in which PublicAddresses may stand too.
 const (
-	None   = "none"
-	Public = "public"
-	Any    = "any"
+	NoAddress       = "none"
+	PublicAddresses = "public"
+	AnyAddress      = "any"
 )
 
 // Addresses are those that may be dialled. The zero value allows none.
@@ -26,18 +22,18 @@ type Addresses struct {
 	ranges      []netip.Prefix
 }
 
-// Parse reads a policy.
-func Parse(text string) (Addresses, error) {
+// ParseAddresses reads a policy, such as "none" or "public,10.0.0.0/8".
+func ParseAddresses(text string) (Addresses, error) {
 	switch text {
-	case None:
+	case NoAddress:
 		return Addresses{}, nil
-	case Any:
+	case AnyAddress:
 		return Addresses{any: true}, nil
 	}
 	var a Addresses
 	for part := range strings.SplitSeq(text, ",") {
 		part = strings.TrimSpace(part)
-		if part == Public {
+		if part == PublicAddresses {
 			a.public = true
 			continue
 		}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -23,7 +23,7 @@ func openQueue(tb testing.TB) *queue.Queue {
 
 func startNATS(tb testing.TB) (url string) {
 	tb.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: tb.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: tb.TempDir()})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
@@ -168,7 +168,7 @@ func TestADigestThatIsNotThatOfTheValueConcernsItsHostAlone(t *testing.T) {
 func TestAWatchOfCapabilitiesGoesOnAfterARestartOfNATS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	defer func() { must(0, server.Close()) }()
 	url := server.URL()
 	nc := connect(t, url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
@@ -177,7 +177,7 @@ func TestAWatchOfCapabilitiesGoesOnAfterARestartOfNATS(t *testing.T) {
 	s.watch()
 	s.told(queue.Synced)
 	must(0, server.Close())
-	server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
+	server = must(natsserver.Start(natsserver.Config{Port: port(t, url), StoreDir: dir}))
 	s.told(queue.Reset)
 	if diff := cmp.Diff(map[string]string{"gpu": "A"}, s.told(queue.Synced, "A")); diff != "" {
 		t.Error(diff)

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -98,7 +98,7 @@ func TestAPageOfEventsHasWhatWasAskedForAndSaysWhereToGoOn(t *testing.T) {
 func TestAPageOfEventsIsNoLargerThanHalfAMessageAndHidesNothing(t *testing.T) {
 	t.Parallel()
 	const most = 1 << 20
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir(), MaxPayload: most}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir(), MaxPayload: most}))
 	t.Cleanup(func() { must(0, server.Close()) })
 	nc := connect(t, server.URL())
 	q := openOn(t, server.URL())

@@ -10,9 +10,9 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -64,7 +64,7 @@ func upTo(last uint64) (all []uint64) {
 func TestAReaderTellsEachEventOnceOverRestarts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	defer func() { must(0, server.Close()) }()
 	url := server.URL()
 	q := openOn(t, url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
@@ -81,7 +81,7 @@ func TestAReaderTellsEachEventOnceOverRestarts(t *testing.T) {
 	c.add("acme", "later", job.Queued)
 	readAll(t, q, r)
 	must(0, server.Close())
-	server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
+	server = must(natsserver.Start(natsserver.Config{Port: port(t, url), StoreDir: dir}))
 	reconnected(t, q)
 	c.add("acme", "later", job.Started)
 	readAll(t, q, r)

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -91,7 +91,7 @@ func TestAPullMakesItsConsumerAgain(t *testing.T) {
 // Requests from an outage would all be met when it ends, on the subscription that stands all the time.
 func TestNothingIsAskedForWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -18,7 +18,7 @@ import (
 // Two dispatchers share the consumer: each beginning and end is counted by one of them, and how far they have come can be seen.
 func TestEachEndIsTalliedByOneDispatcher(t *testing.T) {
 	t.Parallel()
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()}))
 	t.Cleanup(func() { _ = server.Close() })
 	q := openWith(t, server.URL(), queue.Config{})
 	add := func(id string, kinds ...job.EventKind) {

@@ -11,10 +11,10 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -95,7 +95,7 @@ func TestAMaximumLeavesRoomForWhatIsThere(t *testing.T) {
 // A stream of a former version has more content than NATS has room for beside the maxima of the other streams: it stays as it is.
 func TestAnUpgradeDropsNothingWhereThereIsLittleRoom(t *testing.T) {
 	t.Parallel()
-	s, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir(), MaxStore: 400 << 20})
+	s, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir(), MaxStore: 400 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestAnUpgradeDropsNothingWhereThereIsLittleRoom(t *testing.T) {
 func TestMaximaAreWhatNATSCanKeep(t *testing.T) {
 	t.Parallel()
 	const most = 2 * gib
-	s, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir(), MaxStore: most})
+	s, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir(), MaxStore: most})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestAMessageIDSuppressesNobody(t *testing.T) {
 	ctx, dir := t.Context(), t.TempDir()
 	stored := uint64(0)
 	for _, former := range []bool{true, false} { // a stream of a former version, and the same after a restart
-		s, err := embedded.Start(embedded.Config{Port: -1, StoreDir: dir})
+		s, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,8 +12,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
@@ -158,7 +158,7 @@ func TestAClaimIsForgotten(t *testing.T) {
 func TestAWatchIsBegunAnewAtAReconnect(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	defer func() { must(0, server.Close()) }()
 	nc := connect(t, server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	q := open(t, nc, queue.Config{PresenceTTL: time.Hour}) // nothing else begins it anew in time
@@ -178,6 +178,6 @@ func TestAWatchIsBegunAnewAtAReconnect(t *testing.T) {
 		}
 		url := server.URL()
 		must(0, server.Close())
-		server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
+		server = must(natsserver.Start(natsserver.Config{Port: port(t, url), StoreDir: dir}))
 	}
 }

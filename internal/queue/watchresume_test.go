@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -25,7 +25,7 @@ func waitingTicket(sequence uint64) *queue.Ticket {
 func TestAWatchOfTicketsGoesOnAtAReconnect(t *testing.T) {
 	t.Parallel()
 	ctx, dir := t.Context(), t.TempDir()
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	defer func() { must(0, server.Close()) }()
 	nc := connect(t, server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	q := open(t, nc, queue.Config{PresenceTTL: time.Hour})
@@ -55,7 +55,7 @@ func TestAWatchOfTicketsGoesOnAtAReconnect(t *testing.T) {
 		nc.SetReconnectHandler(func(*nats.Conn) { close(reconnected) })
 		url := server.URL()
 		must(0, server.Close())
-		server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
+		server = must(natsserver.Start(natsserver.Config{Port: port(t, url), StoreDir: dir}))
 		<-reconnected
 		must(q.PutTicket(ctx, waitingTicket(100+n)))
 		expect(queue.Put, 100+n)

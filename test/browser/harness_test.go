@@ -19,8 +19,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -60,7 +60,7 @@ func must[T any](v T, err error) T {
 // start starts a fleet with hosts of these names. The blocks of its pairs last for a minute.
 func start(t *testing.T, hosts ...string) *fleet {
 	t.Helper()
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()}))
 	t.Cleanup(func() { _ = server.Close() })
 	f := &fleet{t: t, sims: map[string]*comfysim.Server{}, nats: server.URL()}
 	f.q = f.connect()

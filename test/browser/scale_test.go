@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/comfyherd/comfyherd/internal/dashboard"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -38,7 +38,7 @@ func TestALargeFleetStaysUsable(t *testing.T) { //nolint:paralleltest // it meas
 	if os.Getenv("BROWSER_SCALE") == "" {
 		t.Skip("measures this machine: BROWSER_SCALE=1 runs it")
 	}
-	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()}))
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()}))
 	t.Cleanup(func() { _ = server.Close() })
 	f := &fleet{t: t, nats: server.URL()}
 	f.q = f.connect()

@@ -12,7 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
@@ -83,9 +83,9 @@ func block(ctx context.Context, t *testing.T, q *queue.Queue, host string) uint6
 }
 
 // startNATS starts one that ends with the test.
-func startNATS(t *testing.T) *embedded.Server {
+func startNATS(t *testing.T) *natsserver.Server {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

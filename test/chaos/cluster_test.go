@@ -15,7 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -136,7 +136,7 @@ func succeeded(nc *nats.Conn, subject string, ask []byte) bool {
 // In a cluster nobody is answered about a stream that somebody else is making at the same moment.
 func TestTwoDispatchersOpenAnEmptyClusterAtOnce(t *testing.T) {
 	t.Parallel()
-	cluster, err := embedded.StartCluster(3, embedded.Config{StoreDir: t.TempDir()})
+	cluster, err := natsserver.StartCluster(3, natsserver.Config{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 const (
@@ -68,7 +68,7 @@ func helpNATS() error {
 	if len(s.Peers) > 0 {
 		return s.serveInCluster()
 	}
-	one, err := embedded.Start(embedded.Config{Name: s.Name, Port: s.Port, StoreDir: s.Store})
+	one, err := natsserver.Start(natsserver.Config{Name: s.Name, Port: s.Port, StoreDir: s.Store})
 	if err != nil {
 		return err
 	}
@@ -81,9 +81,9 @@ const healthy = "healthy"
 
 func (s *natsSettings) serveInCluster() error {
 	one, err := server.NewServer(&server.Options{
-		ServerName: s.Name, Host: embedded.DefaultHost, Port: s.Port, JetStream: true, StoreDir: s.Store, NoSigs: true,
-		MaxPayload: embedded.DefaultMaxPayload, PingInterval: 2 * time.Second,
-		Cluster: server.ClusterOpts{Name: "chaos", Host: embedded.DefaultHost, Port: s.Route, NoAdvertise: true, PingInterval: time.Second},
+		ServerName: s.Name, Host: natsserver.DefaultHost, Port: s.Port, JetStream: true, StoreDir: s.Store, NoSigs: true,
+		MaxPayload: natsserver.DefaultMaxPayload, PingInterval: 2 * time.Second,
+		Cluster: server.ClusterOpts{Name: "chaos", Host: natsserver.DefaultHost, Port: s.Route, NoAdvertise: true, PingInterval: time.Second},
 		Routes:  server.RoutesFromStr(strings.Join(s.Peers, ",")),
 	})
 	if err != nil {

@@ -9,13 +9,13 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // A process may be stopped before NATS has answered it, as while the servers of a cluster are restarted.
 func TestAProcessThatStillWaitsForNATSEndsInGoodOrder(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

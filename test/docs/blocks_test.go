@@ -145,7 +145,7 @@ func TestTheJSONOfThePagesIsRead(t *testing.T) {
 // A delivery of a webhook has the headers that the page shows: they are those by which a receiver verifies it.
 func TestTheHeadersOfTheWebhooksPageAreThoseThatAreSent(t *testing.T) {
 	t.Parallel()
-	sent := read(t, "internal/webhook", "jetstream").literals()
+	sent := read(t, "internal/outside", "jetstream").literals()
 	for _, block := range docs.Fenced(pages(t)["docs/webhooks.md"], "http") {
 		seen := 0
 		for line := range strings.Lines(block) {

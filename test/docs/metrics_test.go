@@ -15,9 +15,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/gateway"
+	"github.com/comfyherd/comfyherd/internal/outside"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/trace"
-	"github.com/comfyherd/comfyherd/internal/webhook"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
@@ -28,7 +28,7 @@ func allMetrics(t *testing.T) map[string][]docs.Metric {
 	t.Helper()
 	var ofDispatcher, ofAgent, ofGateway, ofBoth docs.Metrics
 	dispatcher.DescribeMetrics(&ofDispatcher)
-	webhook.DescribeMetrics(&ofDispatcher)
+	outside.DescribeMetrics(&ofDispatcher)
 	trace.DescribeMetrics(&ofDispatcher)
 	dashboard.DescribeMetrics(&ofDispatcher)
 	gateway.DescribeMetrics(&ofGateway)

@@ -21,9 +21,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -38,7 +38,7 @@ const (
 
 // fleet is a complete comfyherd in this process, which the tests share: each has a tenant of its own.
 type fleet struct {
-	nats  *embedded.Server
+	nats  *natsserver.Server
 	q     *queue.Queue
 	sims  map[string]*comfysim.Server
 	stops []func()
@@ -63,7 +63,7 @@ func newFleet() (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: dir})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir})
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 const storeVariable = "COMFYHERD_GROWTH_STORE" // where NATS keeps its data; set in the process that is to be NATS
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 // serveNATS tells its address and ends when its standard input does, which happens when the test is gone.
 func serveNATS(store string) error {
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: store})
+	server, err := natsserver.Start(natsserver.Config{Port: -1, StoreDir: store})
 	if err != nil {
 		return err
 	}

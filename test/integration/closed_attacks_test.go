@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -118,8 +118,8 @@ func TestNobodyHearsTheAnswersToOthers(t *testing.T) {
 	acme, _ := f.tenant("acme")
 	var ears []*nats.Subscription
 	for _, creds := range []func() (string, error){
-		func() (string, error) { return f.folder.Tenant("bolt", access.TenantSettings{}) },
-		func() (string, error) { return f.folder.Agent("gpu-2", access.AgentSettings{}) },
+		func() (string, error) { return f.folder.Tenant("bolt", natsserver.TenantSettings{}) },
+		func() (string, error) { return f.folder.Agent("gpu-2", natsserver.AgentSettings{}) },
 		f.folder.Watcher,
 	} {
 		nc, _ := f.as(creds())
@@ -160,7 +160,7 @@ func TestNobodyHearsTheAnswersToOthers(t *testing.T) {
 func TestAHostsKeyReachesNoOtherHostAndNoTenant(t *testing.T) {
 	t.Parallel()
 	f := startClosed(t, names("gpu-1")...)
-	evil, refused := f.as(f.folder.Agent("gpu-2", access.AgentSettings{}))
+	evil, refused := f.as(f.folder.Agent("gpu-2", natsserver.AgentSettings{}))
 	before, _, err := f.q.Host(f.context(), "gpu-1")
 	if err != nil {
 		t.Fatal(err)
@@ -208,7 +208,7 @@ func TestAHostsKeyReachesNoOtherHostAndNoTenant(t *testing.T) {
 func TestAHostOfSomeTenantsTellsNothingOfOthers(t *testing.T) {
 	t.Parallel()
 	f := startClosed(t, names("gpu-1")...)
-	nc, refused := f.as(f.folder.Agent("gpu-2", access.AgentSettings{Tenants: []string{"bolt", "carl"}}))
+	nc, refused := f.as(f.folder.Agent("gpu-2", natsserver.AgentSettings{Tenants: []string{"bolt", "carl"}}))
 	for _, subject := range []string{
 		"comfy.append.jobs.acme.j.completed", "fleet.api.DIRECT.GET.COMFY_EVENTS.comfy.events.jobs.acme.*.*",
 	} {
@@ -241,12 +241,12 @@ func TestNoOutsiderMakesConsumers(t *testing.T) {
 	t.Parallel()
 	f := startClosed(t, names("gpu-1")...)
 	for name, creds := range map[string]func() (string, error){
-		"tenant":  func() (string, error) { return f.folder.Tenant("bolt", access.TenantSettings{}) },
-		"agent":   func() (string, error) { return f.folder.Agent("gpu-2", access.AgentSettings{}) },
+		"tenant":  func() (string, error) { return f.folder.Tenant("bolt", natsserver.TenantSettings{}) },
+		"agent":   func() (string, error) { return f.folder.Agent("gpu-2", natsserver.AgentSettings{}) },
 		"watcher": f.folder.Watcher,
 	} {
 		nc, refused := f.as(creds())
-		for _, prefix := range []string{"$JS.API.", access.JetStreamPrefix + "."} {
+		for _, prefix := range []string{"$JS.API.", natsserver.JetStreamPrefix + "."} {
 			for _, call := range []string{"CONSUMER.CREATE.COMFY_DEAD.x.comfy.dead.bolt", "CONSUMER.DURABLE.CREATE.COMFY_DEAD.x", "CONSUMER.CREATE.COMFY_EVENTS"} {
 				body := `{"stream_name":"COMFY_DEAD","config":{"deliver_subject":"comfy.hosts.gpu-1.control","ack_policy":"none"}}`
 				if err := nc.Publish(prefix+call, []byte(body)); err != nil {
@@ -263,7 +263,7 @@ func TestAnotherAccountCannotImportALane(t *testing.T) {
 	t.Parallel()
 	f := startClosed(t, names("gpu-1")...)
 	acme, _ := f.tenant("acme")
-	bolts, err := f.folder.Tenant("bolt", access.TenantSettings{})
+	bolts, err := f.folder.Tenant("bolt", natsserver.TenantSettings{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,8 +9,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -93,7 +93,7 @@ func (f *closed) boltAttacks(bolt *jetstream.Client, nc *nats.Conn, refused <-ch
 			f.t.Fatal(err)
 		}
 	}
-	agent, host := f.as(f.folder.Agent("gpu-2", access.AgentSettings{}))
+	agent, host := f.as(f.folder.Agent("gpu-2", natsserver.AgentSettings{}))
 	for _, subject := range []string{"comfy.tenants.acme.cancel", "comfy.append.operator.cancel"} {
 		for _, from := range []struct {
 			nc      *nats.Conn

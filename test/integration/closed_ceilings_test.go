@@ -9,12 +9,12 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -42,7 +42,7 @@ func TestATenantThatUsesUpOrBreaksWhatItCanTakesNothingFromAnother(t *testing.T)
 		hosts:  []comfysim.Config{{Name: "gpu-1", Faults: faults}, {Name: "gpu-2", Faults: faults}},
 	})
 	acme, _ := f.tenant("acme")
-	bolt, _ := f.as(f.folder.Tenant("bolt", access.TenantSettings{MaxPayload: 8 << 20}))
+	bolt, _ := f.as(f.folder.Tenant("bolt", natsserver.TenantSettings{MaxPayload: 8 << 20}))
 	rows := attackRows{closed: f, acme: acme, bolt: bolt, bolts: f.listen(bolt, "comfy.events.jobs.bolt.>")}
 	for _, row := range []struct {
 		name   string

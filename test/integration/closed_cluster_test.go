@@ -8,10 +8,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -21,14 +20,14 @@ func TestAClosedClusterOfThreeLosesOneServerAtATimeAndNoJob(t *testing.T) {
 		t.Skip("three servers in one process")
 	}
 	t.Parallel()
-	folder, err := access.Init(t.TempDir())
+	folder, err := natsserver.InitAccess(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	f := &closed{fleet: &fleet{t: t, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}, folder: folder}
-	var cluster *embedded.Cluster
-	f.follow(func(cfg embedded.Config) (tell func(string) error, err error) {
-		if cluster, err = embedded.StartCluster(3, cfg); err != nil {
+	var cluster *natsserver.Cluster
+	f.follow(func(cfg natsserver.Config) (tell func(string) error, err error) {
+		if cluster, err = natsserver.StartCluster(3, cfg); err != nil {
 			return nil, err
 		}
 		return cluster.UpdateAccount, nil

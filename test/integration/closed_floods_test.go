@@ -10,8 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -60,7 +60,7 @@ func TestAHostsKeyEmptiesNoBucket(t *testing.T) {
 	f := startClosed(t, names("gpu-1")...)
 	acme, _ := f.tenant("acme")
 	f.runs(acme, "acme", "before")
-	evil, _ := f.as(f.folder.Agent("gpu-2", access.AgentSettings{}))
+	evil, _ := f.as(f.folder.Agent("gpu-2", natsserver.AgentSettings{}))
 	for _, subject := range []string{
 		"fleet.api.$KV.COMFY_HOSTS.gpu-2", "fleet.api.$KV.COMFY_CAPABILITIES.gpu-2", "fleet.api.$KV.COMFY_CONDITIONS.gpu-2", "$O.COMFY_OUTPUTS.C.x", "$O.COMFY_OUTPUTS.M.x",
 	} {
@@ -87,7 +87,7 @@ func TestAFloodOfInvalidBodiesFillsNothing(t *testing.T) {
 	t.Parallel()
 	f := startClosed(t, names("gpu-1")...)
 	acme, _ := f.tenant("acme")
-	bolt, _ := f.as(f.folder.Tenant("bolt", access.TenantSettings{MaxPayload: 8 << 20}))
+	bolt, _ := f.as(f.folder.Tenant("bolt", natsserver.TenantSettings{MaxPayload: 8 << 20}))
 	events := f.listen(acme, "comfy.events.jobs.acme.>")
 	send := func(size int) string {
 		answer, err := bolt.RequestWithContext(f.context(), "comfy.jobs.bolt.5", bytes.Repeat([]byte("x"), size))

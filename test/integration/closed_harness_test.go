@@ -12,20 +12,19 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // closed is a fleet whose NATS takes only connections with credentials of one access folder.
 type closed struct {
 	*fleet
-	folder *access.Folder
+	folder *natsserver.AccessFolder
 	config dispatcher.Config      // of the dispatcher
 	agents agent.Config           // of each agent
 	told   atomic.Pointer[string] // the token of the fleet's account that NATS got last; nil when follow is not used
@@ -45,7 +44,7 @@ func startClosedWith(t *testing.T, cfg queue.Config, hosts ...comfysim.Config) *
 // startClosedSetup also sets the dispatcher and the agents.
 func startClosedSetup(t *testing.T, s setup) *closed {
 	t.Helper()
-	folder, err := access.Init(t.TempDir())
+	folder, err := natsserver.InitAccess(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +67,7 @@ func (f *closed) begin(cfg queue.Config, hosts ...comfysim.Config) {
 	f.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Dispatcher())), nats.CustomInboxPrefix("_INBOX_dispatcher")}
 	f.start(setup{hosts: hosts, noAgents: true, foreign: true})
 	for _, host := range hosts {
-		f.host(host.Name, access.AgentSettings{})
+		f.host(host.Name, natsserver.AgentSettings{})
 	}
 	f.awaitPresence(len(hosts))
 	f.dispatcher(f.config)
@@ -78,8 +77,8 @@ func (f *closed) begin(cfg queue.Config, hosts ...comfysim.Config) {
 // serve starts the server and gives it the changes of the folder, as `dispatcher run --access` does.
 func (f *closed) serve() {
 	f.t.Helper()
-	f.follow(func(cfg embedded.Config) (tell func(string) error, err error) {
-		if f.nats, err = embedded.Start(cfg); err != nil {
+	f.follow(func(cfg natsserver.Config) (tell func(string) error, err error) {
+		if f.nats, err = natsserver.Start(cfg); err != nil {
 			return nil, err
 		}
 		return f.nats.UpdateAccount, nil
@@ -87,9 +86,9 @@ func (f *closed) serve() {
 }
 
 // follow starts NATS and gives it the changes of the folder until the test ends.
-func (f *closed) follow(start func(embedded.Config) (tell func(token string) error, err error)) {
+func (f *closed) follow(start func(natsserver.Config) (tell func(token string) error, err error)) {
 	f.t.Helper()
-	operator, system, err := f.folder.Server()
+	access, err := f.folder.Access()
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -99,10 +98,7 @@ func (f *closed) follow(start func(embedded.Config) (tell func(token string) err
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	tell, err := start(embedded.Config{
-		Port: -1, StoreDir: f.dir,
-		Access: &embedded.Access{Operator: operator, System: system, Account: f.folder.Account},
-	})
+	tell, err := start(natsserver.Config{Port: -1, StoreDir: f.dir, Access: access})
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -135,7 +131,7 @@ func (f *closed) fleetToken() *string {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	i := slices.IndexFunc(holders, func(h access.Holder) bool { return h.Kind == access.Dispatcher })
+	i := slices.IndexFunc(holders, func(h natsserver.Holder) bool { return h.Kind == natsserver.DispatcherHolder })
 	token, err := f.folder.Account(holders[i].Account)
 	if err != nil {
 		f.t.Fatal(err)
@@ -161,11 +157,11 @@ func (f *closed) creds(path string, err error) string {
 }
 
 // host gives a simulated host credentials and an agent.
-func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
+func (f *closed) host(name string, s natsserver.AgentSettings) (stop, kill func()) {
 	f.t.Helper()
 	own := *f.fleet
 	own.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Agent(name, s)))}
-	own.cfg = queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true} // as the credentials say
+	own.cfg = queue.Config{APIPrefix: natsserver.JetStreamPrefix, NoConsumers: true} // as the credentials say
 	f.eventually("NATS lets host "+name+" into the fleet", func() bool {
 		nc, err := nats.Connect(f.url, own.options...)
 		if err != nil {
@@ -186,7 +182,7 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 }
 
 // give gives a host to tenants, as `dispatcher access agent --tenants` and `run --access` do.
-func (f *closed) give(host string, s access.AgentSettings) string {
+func (f *closed) give(host string, s natsserver.AgentSettings) string {
 	f.t.Helper()
 	path := f.creds(f.folder.Agent(host, s))
 	g := queue.HostGrant{Slots: s.Slots, Time: time.Now().UTC()}
@@ -219,7 +215,7 @@ func (f *closed) as(path string, err error) (*nats.Conn, <-chan error) {
 
 func (f *closed) tenant(name string) (*nats.Conn, <-chan error) {
 	f.t.Helper()
-	return f.as(f.folder.Tenant(name, access.TenantSettings{}))
+	return f.as(f.folder.Tenant(name, natsserver.TenantSettings{}))
 }
 
 // refusal waits for a permission violation that names a subject.

@@ -10,9 +10,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -27,7 +27,7 @@ type hole struct {
 	kept   atomic.Int64 // offers that it has accepted
 }
 
-func (f *closed) hole(host string, s access.AgentSettings) *hole {
+func (f *closed) hole(host string, s natsserver.AgentSettings) *hole {
 	f.t.Helper()
 	nc, _ := f.as(f.give(host, s), nil)
 	h := &hole{f: f, nc: nc, host: host}
@@ -88,7 +88,7 @@ func TestAStolenKeyOfAHostKeepsNoJobAndNoOtherTenants(t *testing.T) {
 	f := startClosedWith(t, impatient(), names("gpu-1")...)
 	acme, _ := f.tenant("acme")
 	events := f.listen(acme, "comfy.events.jobs.acme.>")
-	evil := f.hole("gpu-2", access.AgentSettings{Slots: 3})
+	evil := f.hole("gpu-2", natsserver.AgentSettings{Slots: 3})
 	seen := func() *queue.HostInfo {
 		var answer queue.HostsAnswer
 		if err := f.q.Call(f.context(), "hosts", struct{}{}, &answer); err != nil {
@@ -121,7 +121,7 @@ func TestAStolenKeyOfAHostKeepsNoJobAndNoOtherTenants(t *testing.T) {
 		t.Error("gpu-2 was offered nothing, so nothing is shown")
 	}
 
-	bolts := f.hole("gpu-3", access.AgentSettings{Tenants: []string{"bolt"}})
+	bolts := f.hole("gpu-3", natsserver.AgentSettings{Tenants: []string{"bolt"}})
 	f.publish(acme, "acme", job.Spec{ID: "only", Workflow: picture(0x102030), OnlyHosts: []string{"gpu-3"}})
 	f.next(events, ".only.waiting")
 	if n := bolts.kept.Load(); n != 0 {
@@ -180,7 +180,7 @@ func TestATenantReachesNothingInsideThroughAHost(t *testing.T) {
 func TestJunkOfAHostHarmsThatHostAlone(t *testing.T) {
 	t.Parallel()
 	f := startClosed(t, names("gpu-1")...)
-	evil, _ := f.as(f.give("gpu-2", access.AgentSettings{}), nil)
+	evil, _ := f.as(f.give("gpu-2", natsserver.AgentSettings{}), nil)
 	acme, _ := f.tenant("acme")
 	for _, body := range rubbish() {
 		for _, bucket := range []string{"HOSTS", "CAPABILITIES", "CONDITIONS"} {

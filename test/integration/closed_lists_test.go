@@ -13,9 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -45,7 +45,7 @@ func (f *closed) follows(tenant job.Tenant) {
 	f.t.Helper()
 	line, refused := &cutter{}, make(chan error, 100)
 	nc, err := daemon.Connect(f.context(), daemon.NATS{
-		URL: f.url, Creds: f.creds(f.folder.Tenant(string(tenant), access.TenantSettings{})),
+		URL: f.url, Creds: f.creds(f.folder.Tenant(string(tenant), natsserver.TenantSettings{})),
 		Options: []nats.Option{
 			nats.SetCustomDialer(line), nats.ReconnectWait(20 * time.Millisecond), nats.ReconnectJitter(0, 0), nats.Timeout(10 * time.Second),
 			nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {

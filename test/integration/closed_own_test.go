@@ -14,17 +14,17 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // startOwn starts a nats-server of one's own that includes the folder's configuration, and a dispatcher on it.
 func startOwn(t *testing.T) *closed {
 	t.Helper()
-	folder, err := access.Init(t.TempDir())
+	folder, err := natsserver.InitAccess(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +86,8 @@ func (f *closed) push() {
 func TestANATSOfOnesOwnHearsOfTenantsAndHostsByPush(t *testing.T) {
 	t.Parallel()
 	f := startOwn(t)
-	late := f.creds(f.folder.Tenant("acme", access.TenantSettings{}))
-	f.creds(f.folder.Agent("gpu-1", access.AgentSettings{}))
+	late := f.creds(f.folder.Tenant("acme", natsserver.TenantSettings{}))
+	f.creds(f.folder.Agent("gpu-1", natsserver.AgentSettings{}))
 	if nc, err := nats.Connect(f.url, nats.UserCredentials(late)); err == nil {
 		nc.Close()
 		t.Fatal("a tenant that the server has not heard of is let in")
@@ -98,7 +98,7 @@ func TestANATSOfOnesOwnHearsOfTenantsAndHostsByPush(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.sims["gpu-1"] = sim
-	f.host("gpu-1", access.AgentSettings{})
+	f.host("gpu-1", natsserver.AgentSettings{})
 	acme, _ := f.as(late, nil)
 	f.runs(acme, "acme", "one")
 

@@ -11,9 +11,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 )
 
 // envelope is a job as a tenant's program writes it.
@@ -111,11 +111,11 @@ func TestAddedTenantsAndHostsAreKnownAndRevokedOnesCutOffWhileNATSRuns(t *testin
 		t.Fatal(err)
 	}
 	f.sims["late"] = sim
-	stop, _ := f.host("late", access.AgentSettings{})
+	stop, _ := f.host("late", natsserver.AgentSettings{})
 	f.next(events, ".early.completed")
 	stop()
 
-	host, _ := f.as(f.folder.Agent("late", access.AgentSettings{}))
+	host, _ := f.as(f.folder.Agent("late", natsserver.AgentSettings{}))
 	operator, _ := f.as(f.folder.Operator())
 	for name, nc := range map[string]*nats.Conn{"tenant-acme": acme, "agent-late": host, "operator": operator} {
 		creds := filepath.Join(f.folder.Dir(), "creds", name+".creds")

@@ -19,7 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // fleet is a complete comfyherd in this process: NATS on disk, dispatchers, agents, simulated ComfyUI over sockets.
 type fleet struct {
 	t     *testing.T
-	nats  *embedded.Server
+	nats  *natsserver.Server
 	cfg   queue.Config
 	q     *queue.Queue
 	nc    *nats.Conn
@@ -90,7 +90,7 @@ func start(t *testing.T, s setup) *fleet {
 // startNATS starts the fleet's server on its files, for the first time on any port.
 func (f *fleet) startNATS(port int) {
 	f.t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: port, StoreDir: f.dir})
+	server, err := natsserver.Start(natsserver.Config{Port: port, StoreDir: f.dir})
 	if err != nil {
 		f.t.Fatal(err)
 	}

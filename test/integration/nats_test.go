@@ -26,9 +26,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/natsserver"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -64,7 +64,7 @@ func TestAClusterOfThreeLosesOneServerAtATimeAndNoJob(t *testing.T) {
 		t.Skip("three servers in one process")
 	}
 	t.Parallel()
-	c, err := embedded.StartCluster(3, embedded.Config{StoreDir: t.TempDir()})
+	c, err := natsserver.StartCluster(3, natsserver.Config{StoreDir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/outside"
 	"github.com/comfyherd/comfyherd/internal/queue"
-	"github.com/comfyherd/comfyherd/internal/webhook"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -62,14 +62,14 @@ func (r *receiver) next(f *fleet) delivered {
 }
 
 // delivers starts what delivers to webhooks, on loopback too.
-func (f *fleet) delivers(cfg webhook.Config) (stop, kill func()) {
+func (f *fleet) delivers(cfg outside.WebhookConfig) (stop, kill func()) {
 	f.t.Helper()
 	cfg.Logger, cfg.Allow = f.logger(), "127.0.0.0/8"
 	if cfg.Schedule == nil {
 		cfg.Schedule = []time.Duration{0, 200 * time.Millisecond, 400 * time.Millisecond, time.Second, 2 * time.Second, time.Hour}
 	}
 	return f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
-		w, err := webhook.New(q, cfg)
+		w, err := outside.NewWebhooks(q, cfg)
 		if err != nil {
 			f.t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func (d *delivered) told(t *testing.T) told {
 func TestAWebhookReceivesTheEndsOfItsTenantsJobs(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})
-	f.delivers(webhook.Config{})
+	f.delivers(outside.WebhookConfig{})
 	own, other, named := receive(t, 200), receive(t, 200), receive(t, 204)
 	secret := f.setWebhook("acme", jetstream.SetWebhookRequest{Name: "orders", URL: own.URL + "/hooks"})
 	f.setWebhook("bolt", jetstream.SetWebhookRequest{Name: "orders", URL: other.URL})
@@ -158,7 +158,7 @@ func TestAWebhookReceivesTheEndsOfItsTenantsJobs(t *testing.T) {
 func TestAWebhookThatNeverAnswersDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})
-	f.delivers(webhook.Config{Timeout: time.Minute})
+	f.delivers(outside.WebhookConfig{Timeout: time.Minute})
 	release := make(chan struct{})
 	asked := make(chan string, 256)
 	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -197,14 +197,14 @@ func TestADeliveryOutlivesWhoeverMakesIt(t *testing.T) {
 	secret := f.setWebhook("acme", jetstream.SetWebhookRequest{Name: "orders", URL: r.URL})
 	f.end(f.submit("acme", job.Spec{ID: "j", Workflow: picture(0x303030)}))
 	f.restartNATS(func() {}) // while nothing delivers
-	_, kill := f.delivers(webhook.Config{Name: "first"})
+	_, kill := f.delivers(outside.WebhookConfig{Name: "first"})
 	first := r.next(f)
 	kill()
 	r.status.Store(200)
 	for len(r.got) > 0 { // tries of the first process that failed too
 		<-r.got
 	}
-	f.delivers(webhook.Config{Name: "second"})
+	f.delivers(outside.WebhookConfig{Name: "second"})
 	again := r.next(f)
 	if first.Get("Webhook-Id") != again.Get("Webhook-Id") || string(first.Body) != string(again.Body) {
 		t.Errorf("delivered was %s %s, then %s %s", first.Get("Webhook-Id"), first.Body, again.Get("Webhook-Id"), again.Body)
@@ -221,7 +221,7 @@ func TestADeliveryOutlivesWhoeverMakesIt(t *testing.T) {
 func TestSecretsRotateAndEventsAreDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})
-	f.delivers(webhook.Config{})
+	f.delivers(outside.WebhookConfig{})
 	r := receive(t, 200)
 	former := f.setWebhook("acme", jetstream.SetWebhookRequest{Name: "orders", URL: r.URL})
 	f.end(f.submit("acme", job.Spec{ID: "j", Workflow: picture(0x404040)}))
@@ -272,7 +272,7 @@ func TestSecretsRotateAndEventsAreDeliveredAgain(t *testing.T) {
 func TestAReceiverThatIsGoneIsDisabled(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})
-	f.delivers(webhook.Config{})
+	f.delivers(outside.WebhookConfig{})
 	r := receive(t, http.StatusGone)
 	f.setWebhook("acme", jetstream.SetWebhookRequest{Name: "orders", URL: r.URL})
 	f.end(f.submit("acme", job.Spec{ID: "j", Workflow: picture(0x505050)}))
@@ -297,7 +297,7 @@ func TestAWebhookReachesNoPrivateAddress(t *testing.T) {
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})
 	r := receive(t, 200)
 	f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
-		w, err := webhook.New(q, webhook.Config{Logger: f.logger(), Schedule: []time.Duration{0}})
+		w, err := outside.NewWebhooks(q, outside.WebhookConfig{Logger: f.logger(), Schedule: []time.Duration{0}})
 		if err != nil {
 			t.Fatal(err)
 		}

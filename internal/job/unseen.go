@@ -1,0 +1,23 @@
+package job
+
+// Unseen is how many jobs of a tenant were cancelled before a dispatcher had received them.
+func (f *Fold) Unseen(of Tenant) int {
+	if t := f.tenant(of); t != nil {
+		return t.unseen
+	}
+	return 0
+}
+
+// markUnseen marks a row as that of such a job, or as none, and counts these rows.
+func (f *Fold) markUnseen(at uint32, unseen bool) {
+	r := &f.rows[at]
+	if r.unseen == unseen {
+		return
+	}
+	r.unseen = unseen
+	if unseen {
+		f.tenants[r.tenant].unseen++
+	} else {
+		f.tenants[r.tenant].unseen--
+	}
+}
