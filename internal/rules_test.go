@@ -56,7 +56,7 @@ var mayImport = map[string][]string{
 	"internal/bench":     with(command, "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
 	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/gateway", "internal/dashboard", "internal/outside", "internal/trace"),
-	"cmd/agent":          command,
+	"cmd/agent":          {"internal/agent", "internal/daemon", "internal/queue", "github.com/nats-io/nats.go", "github.com/alecthomas/kong"}, // no server of NATS
 	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
 	"examples/advanced":  with(command, "examples/advanced/operator"),
 

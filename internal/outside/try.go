@@ -35,7 +35,7 @@ func (w *Webhooks) try(ctx context.Context, h *queue.Handed) verdict {
 	d, why, err := w.prepare(ctx, h)
 	switch {
 	case err != nil:
-		w.failed("prepare a delivery")(err)
+		w.failed("prepare a try of a webhook")(err)
 		return verdict{}
 	case d == nil:
 		w.log.Debug("nothing is delivered", "webhook", h.Name, "owner", h.Owner, "sequence", h.Sequence, "reason", why)

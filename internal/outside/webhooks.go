@@ -77,7 +77,7 @@ func NewWebhooks(q *queue.Queue, cfg WebhookConfig) (*Webhooks, error) {
 		return nil, err
 	}
 	w := &Webhooks{q: q, cfg: cfg, log: cfg.Logger, send: newSender(addresses, &cfg), known: newKnown(), metrics: newMetrics()}
-	w.lanes = &lanes{of: map[string]*lane{}, running: map[string]int{}, try: w.try, failed: w.failed("give a delivery back")}
+	w.lanes = &lanes{of: map[string]*lane{}, running: map[string]int{}, try: w.try, failed: w.failed("give a try of a webhook back to its stream")}
 	if cfg.Registerer != nil {
 		w.metrics.register(cfg.Registerer)
 	}
