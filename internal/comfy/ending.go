@@ -84,8 +84,8 @@ func readHistory(body []byte, id string) (*ending, error) {
 	var extra struct {
 		Create number `json:"create_time"`
 	}
-	if len(entry.Prompt) > 3 && decode(entry.Prompt[3], &extra) != nil {
-		extra.Create = 0
+	if len(entry.Prompt) > 3 {
+		_ = decode(entry.Prompt[3], &extra) // it is JSON, and has no time on old servers
 	}
 	e := entry.Record.ending(float64(extra.Create))
 	e.produced = readOutputs(entry.Outputs)

@@ -83,6 +83,7 @@ func TestAnInputThatIsNotTakenHasItsKind(t *testing.T) {
 		"FirewallSays400":  {says(http.StatusBadRequest, "blocked"), failure.Refused, "did not get to ComfyUI"},
 		"Password":         {says(http.StatusUnauthorized, ""), failure.Refused, "check user and password"},
 		"BadGateway":       {says(http.StatusBadGateway, ""), failure.HostLost, "HTTP 502"},
+		"ProxyRaised":      {says(http.StatusInternalServerError, "no"), failure.HostLost, "HTTP 500"},
 		"NoJSON":           {says(http.StatusOK, "<html>"), failure.Refused, "did not get to ComfyUI"},
 		"NoName":           {says(http.StatusOK, "{}"), failure.Refused, "did not get to ComfyUI"},
 		"HungUp":           {func(w http.ResponseWriter, r *http.Request) { hangUp(t, w, r) }, failure.HostLost, "does not confirm the input file"},

@@ -100,7 +100,7 @@ func (r *run) onLook(l looked) (*Result, *failure.Failure) {
 		r.noteRunning(now)
 	case Pending:
 		r.notePending(l.ahead, now)
-		r.noteStrangers(l.ahead > 0 && l.strangers, now)
+		r.noteStrangers(l.strangers, now)
 	case Unknown:
 	}
 	return nil, nil
