@@ -171,6 +171,7 @@ func TestALookThatCannotBeReadIsAnError(t *testing.T) {
 		"History":         {routes{"GET /history/" + promptID: says(http.StatusOK, "<html>")}, "read /history: the answer is not one of ComfyUI's: "},
 		"QueueIsBarred":   {routes{"GET /queue": says(http.StatusForbidden, "")}, "/queue answers HTTP 403 Forbidden"},
 		"HistoryIsBarred": {routes{"GET /history/" + promptID: says(http.StatusForbidden, "")}, "/history/" + promptID + " answers HTTP 403 Forbidden"},
+		"QueueBreaks":     {routes{"GET /queue": breaks}, `Get "` + address + `/queue": unexpected EOF`},
 		"JobAndQueue":     {routes{"GET " + jobPath: says(http.StatusOK, `{"status": "?"}`), "GET /queue": says(http.StatusOK, "<html>")}, "read /queue: "},
 	} {
 		t.Run(name, func(t *testing.T) {
