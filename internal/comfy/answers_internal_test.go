@@ -105,8 +105,9 @@ func TestAnAcceleratorErrorBlamesTheHost(t *testing.T) {
 		"CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`":        failure.OutOfMemory,
 		"CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx( handle, ... )": failure.ExecutionError,
 	} {
-		if got, _ := raisedKind("torch.AcceleratorError", message); got != want {
-			t.Errorf("%s: %s, want %s", message, got, want)
+		got, cause := raisedKind("torch.AcceleratorError", message)
+		if got != want || (cause == failure.Poisoned) != (want == failure.HostSick) {
+			t.Errorf("%s: %s %s, want %s", message, got, cause, want)
 		}
 	}
 }

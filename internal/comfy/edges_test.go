@@ -61,7 +61,7 @@ func TestOnlyThePromptsOwnFolderIsItsOwn(t *testing.T) {
 	t.Parallel()
 	for folder, want := range map[string]bool{
 		"comfyherd/" + promptID: true, "comfyherd/" + promptID + "/sub": true, `comfyherd\` + promptID + `\sub`: true, "comfyherd/x/../" + promptID: true,
-		"": false, "comfyherd": false, "comfyherd/" + promptID + "x": false, "comfyherd/" + promptID + "/..": false, "x/comfyherd/" + promptID: false,
+		"": false, "/": false, "/etc": false, "comfyherd": false, "comfyherd/" + promptID + "x": false, "comfyherd/" + promptID + "/..": false, "x/comfyherd/" + promptID: false,
 	} {
 		if comfy.InFolder(folder, promptID) != want {
 			t.Errorf("%q: %v", folder, !want)
@@ -189,7 +189,7 @@ func TestALookThatCannotBeReadIsAnError(t *testing.T) {
 // A server that lacks the newer route is asked for it once, until its websocket was opened anew.
 func TestAnOldServerIsAskedForTheNewRouteOnce(t *testing.T) {
 	t.Parallel()
-	for name, missing := range map[string]http.HandlerFunc{"NotFound": says(http.StatusNotFound, "404: Not Found"), "NotAllowed": says(http.StatusMethodNotAllowed, "")} {
+	for name, missing := range map[string]http.HandlerFunc{"NotFound": says(http.StatusNotFound, "404: Not Found"), "NotAllowed": says(http.StatusMethodNotAllowed, ""), "NoReason": says(http.StatusNotFound, "{}")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -3,6 +3,8 @@ package comfy
 import (
 	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -136,5 +138,29 @@ func TestASilentHostsReasonIsShort(t *testing.T) {
 	t.Parallel()
 	if got := Reason(errors.New("unexpected\nEOF")); got != "unexpected EOF" {
 		t.Error(got)
+	}
+}
+
+// What was deleted on this machine is not emptied as well.
+func TestOnlyFilesThatWereNotDeletedAreEmptied(t *testing.T) {
+	t.Parallel()
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			asked = append(asked, r.URL.Query().Get("type")+"/"+r.URL.Query().Get("filename"))
+		}
+	}))
+	t.Cleanup(server.Close)
+	h, err := New(server.URL, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	files := []fileRef{{"output", "x", "a"}, {"temp", "x", "a"}, {"input", "x", "a"}, {"temp", "x", "a"}, {"temp", "x", "b"}}
+	if err := h.emptyFiles(t.Context(), files, []string{"output", "input"}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"temp/a", "temp/b"}, asked); diff != "" {
+		t.Error(diff)
 	}
 }
