@@ -56,7 +56,10 @@ func TestPicturesInTheMemoryOfANodePackAreOutputsOfEachPrompt(t *testing.T) {
 
 func TestAPictureThatANodePackDoesNotTakeSaysWhoIsAtFault(t *testing.T) {
 	t.Parallel()
-	for status, want := range map[int]failure.Kind{http.StatusNotFound: failure.Refused, http.StatusBadGateway: failure.HostLost} {
+	for status, want := range map[int]failure.Kind{
+		http.StatusOK: "", http.StatusCreated: "", http.StatusAccepted: failure.Refused, http.StatusNotFound: failure.Refused,
+		http.StatusInternalServerError: failure.HostLost, http.StatusBadGateway: failure.HostLost,
+	} {
 		host := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
 		if err := host.PutCached(within(t), "a", strings.NewReader("x")); failure.KindOf(err) != want {
 			t.Errorf("%d: %v", status, err)

@@ -29,7 +29,7 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 	for {
 		standing, err := h.Find(ctx, promptID)
 		late := standing == Unknown && h.submitUnknown(promptID) && time.Since(began) < lateArrival
-		if err != nil && refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
+		if refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
 			h.submitKnown(promptID)
 			h.stopDone(promptID)
 			return nil

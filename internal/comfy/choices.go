@@ -23,8 +23,8 @@ func readList(config json.RawMessage) (l list, enumerated bool) {
 		return list{}, false
 	}
 	var settings map[string]json.RawMessage
-	if len(parts) > 1 && decode(parts[1], &settings) != nil {
-		return list{}, false
+	if len(parts) > 1 {
+		_ = decode(parts[1], &settings) // it is JSON, and one of another form sets nothing
 	}
 	for name, value := range settings {
 		if (strings.HasSuffix(name, "_upload") || name == "upload") && string(value) == "true" {

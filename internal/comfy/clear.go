@@ -95,7 +95,7 @@ func namesIn(raw json.RawMessage, prefix string) []string {
 	var graph map[string]struct {
 		Inputs map[string]text `json:"inputs"`
 	}
-	if len(raw) == 0 || decode(raw, &graph) != nil {
+	if decode(raw, &graph) != nil {
 		return nil
 	}
 	var names []string

@@ -60,6 +60,9 @@ func TestOnlySomeAnswersOfAProxySayThatComfyUIIsAbsent(t *testing.T) {
 		if h.absent.Load() != absent {
 			t.Errorf("%d: absent is %t", status, !absent)
 		}
+		if answered := status < 501; (h.lastAnswer.Load() != 0) != answered {
+			t.Errorf("%d: ComfyUI has answered: %t", status, !answered)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func TestOnlyThePromptsOwnFolderIsItsOwn(t *testing.T) {
 	t.Parallel()
 	for folder, want := range map[string]bool{
 		"comfyherd/" + promptID: true, "comfyherd/" + promptID + "/sub": true, `comfyherd\` + promptID + `\sub`: true, "comfyherd/x/../" + promptID: true,
-		"": false, "comfyherd": false, "comfyherd/" + promptID + "x": false, "comfyherd/" + promptID + "/..": false, "x/comfyherd/" + promptID: false,
+		"": false, "/": false, "/etc": false, "comfyherd": false, "comfyherd/" + promptID + "x": false, "comfyherd/" + promptID + "/..": false, "x/comfyherd/" + promptID: false,
 	} {
 		if comfy.InFolder(folder, promptID) != want {
 			t.Errorf("%q: %v", folder, !want)
@@ -171,6 +171,7 @@ func TestALookThatCannotBeReadIsAnError(t *testing.T) {
 		"History":         {routes{"GET /history/" + promptID: says(http.StatusOK, "<html>")}, "read /history: the answer is not one of ComfyUI's: "},
 		"QueueIsBarred":   {routes{"GET /queue": says(http.StatusForbidden, "")}, "/queue answers HTTP 403 Forbidden"},
 		"HistoryIsBarred": {routes{"GET /history/" + promptID: says(http.StatusForbidden, "")}, "/history/" + promptID + " answers HTTP 403 Forbidden"},
+		"QueueBreaks":     {routes{"GET /queue": breaks}, `Get "` + address + `/queue": unexpected EOF`},
 		"JobAndQueue":     {routes{"GET " + jobPath: says(http.StatusOK, `{"status": "?"}`), "GET /queue": says(http.StatusOK, "<html>")}, "read /queue: "},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -188,7 +189,7 @@ func TestALookThatCannotBeReadIsAnError(t *testing.T) {
 // A server that lacks the newer route is asked for it once, until its websocket was opened anew.
 func TestAnOldServerIsAskedForTheNewRouteOnce(t *testing.T) {
 	t.Parallel()
-	for name, missing := range map[string]http.HandlerFunc{"NotFound": says(http.StatusNotFound, "404: Not Found"), "NotAllowed": says(http.StatusMethodNotAllowed, "")} {
+	for name, missing := range map[string]http.HandlerFunc{"NotFound": says(http.StatusNotFound, "404: Not Found"), "NotAllowed": says(http.StatusMethodNotAllowed, ""), "NoReason": says(http.StatusNotFound, "{}")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -84,8 +84,8 @@ func readHistory(body []byte, id string) (*ending, error) {
 	var extra struct {
 		Create number `json:"create_time"`
 	}
-	if len(entry.Prompt) > 3 && decode(entry.Prompt[3], &extra) != nil {
-		extra.Create = 0
+	if len(entry.Prompt) > 3 {
+		_ = decode(entry.Prompt[3], &extra) // it is JSON, and has no time on old servers
 	}
 	e := entry.Record.ending(float64(extra.Create))
 	e.produced = readOutputs(entry.Outputs)
@@ -106,17 +106,15 @@ func (r record) ending(created float64) *ending {
 	e := &ending{}
 	var start, last float64
 	for _, message := range r.Messages {
-		var kind text
-		if len(message) < 2 || decode(message[0], &kind) != nil {
+		if len(message) < 2 {
 			continue
 		}
+		var kind text
 		var d struct {
 			Time  number `json:"timestamp"`
 			Nodes texts  `json:"nodes"`
 		}
-		if decode(message[1], &d) != nil {
-			continue
-		}
+		_, _ = decode(message[0], &kind), decode(message[1], &d) // both are JSON, and those of another form say nothing
 		switch kind {
 		case "execution_start":
 			start = float64(d.Time)
@@ -128,7 +126,7 @@ func (r record) ending(created float64) *ending {
 			last, e.interrupted = float64(d.Time), true
 		case "execution_error":
 			var raise raised
-			if decode(message[1], &raise) == nil && !raise.blocked() {
+			if _ = decode(message[1], &raise); !raise.blocked() {
 				last, e.raised = float64(d.Time), &raise
 			}
 		}

@@ -142,6 +142,9 @@ func OpenSocket(h *Host) (Socket, error) {
 
 // Says hands a text frame to the host, as the reader of the socket does.
 func (s Socket) Says(frame string) {
+	if s.host.relays.Load() > 0 {
+		s.host.pass(websocket.TextMessage, []byte(frame), time.Now())
+	}
 	if e, ok := parseText([]byte(frame)); ok {
 		s.host.handle(s.session, e, time.Now())
 	}

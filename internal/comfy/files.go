@@ -74,7 +74,7 @@ func (h *Host) Upload(ctx context.Context, name, subfolder string, r io.Reader) 
 	switch {
 	case ctx.Err() != nil:
 		return "", context.Cause(ctx)
-	case err != nil && refused(err):
+	case refused(err):
 		return "", failure.New(failure.HostLost, "ComfyUI does not take the input file: "+why(err))
 	case err != nil:
 		return "", failure.New(failure.HostLost, "ComfyUI does not confirm the input file: "+why(err))

@@ -30,19 +30,20 @@ func TestAResultThatIsNotHandedOutHasItsKind(t *testing.T) {
 		host      *comfy.Host
 		want      failure.Kind
 		exception string
+		says      string
 	}{
-		"NotThere":   {serve(t, routes{}), failure.Lost, "result_missing"},
-		"Forbidden":  {serve(t, routes{"GET /view": says(http.StatusForbidden, "")}), failure.ExecutionError, "result_unreadable"},
-		"Raised":     {serve(t, routes{"GET /view": says(http.StatusInternalServerError, troubled)}), failure.ExecutionError, "result_unreadable"},
-		"BadGateway": {serve(t, routes{"GET /view": says(http.StatusBadGateway, "")}), failure.HostLost, ""},
-		"Refused":    {gone(t), failure.HostLost, ""},
-		"HungUp":     {serve(t, routes{"GET /view": func(w http.ResponseWriter, r *http.Request) { hangUp(t, w, r) }}), failure.HostLost, ""},
+		"NotThere":   {serve(t, routes{}), failure.Lost, "result_missing", "the result x/a.png of node 9 is not on the host any more"},
+		"Forbidden":  {serve(t, routes{"GET /view": says(http.StatusForbidden, "")}), failure.ExecutionError, "result_unreadable", "refuses to hand out the result x/a.png of node 9: HTTP 403"},
+		"Raised":     {serve(t, routes{"GET /view": says(http.StatusInternalServerError, troubled)}), failure.ExecutionError, "result_unreadable", "HTTP 500"},
+		"BadGateway": {serve(t, routes{"GET /view": says(http.StatusBadGateway, "")}), failure.HostLost, "", "does not hand out the result x/a.png: HTTP 502"},
+		"Refused":    {gone(t), failure.HostLost, "", "connection refused"},
+		"HungUp":     {serve(t, routes{"GET /view": func(w http.ResponseWriter, r *http.Request) { hangUp(t, w, r) }}), failure.HostLost, "", "does not hand out the result: "},
 	} {
 		body, _, _, err := c.host.Open(within(t), o)
 		if err == nil {
 			body.Close()
 		}
-		if f := failure.As(err); f == nil || f.Kind != c.want || f.Exception != c.exception {
+		if f := failure.As(err); f == nil || f.Kind != c.want || f.Exception != c.exception || (f.Node == "9") != (c.exception != "") || !strings.Contains(f.Message, c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -83,7 +84,9 @@ func TestAnInputThatIsNotTakenHasItsKind(t *testing.T) {
 		"FirewallSays400":  {says(http.StatusBadRequest, "blocked"), failure.Refused, "did not get to ComfyUI"},
 		"Password":         {says(http.StatusUnauthorized, ""), failure.Refused, "check user and password"},
 		"BadGateway":       {says(http.StatusBadGateway, ""), failure.HostLost, "HTTP 502"},
+		"ProxyRaised":      {says(http.StatusInternalServerError, "no"), failure.HostLost, "HTTP 500"},
 		"NoJSON":           {says(http.StatusOK, "<html>"), failure.Refused, "did not get to ComfyUI"},
+		"NotFound":         {says(http.StatusNotFound, `{"name": "cat.png"}`), failure.Refused, "did not get to ComfyUI"},
 		"NoName":           {says(http.StatusOK, "{}"), failure.Refused, "did not get to ComfyUI"},
 		"HungUp":           {func(w http.ResponseWriter, r *http.Request) { hangUp(t, w, r) }, failure.HostLost, "does not confirm the input file"},
 		"NameNotTaken":     {raises(says(http.StatusOK, `{"name": "room.bin"}`)), failure.Refused, "under the name cat.png"},
@@ -101,8 +104,10 @@ func TestAnInputThatIsNotTakenHasItsKind(t *testing.T) {
 	if _, err := gone(t).Upload(within(t), "cat.png", "x", strings.NewReader("meow")); failure.KindOf(err) != failure.HostLost || !strings.Contains(err.Error(), "does not take the input file") {
 		t.Errorf("by a port that refuses: %v", err)
 	}
-	if _, err := gone(t).Upload(within(t), "../cat.png", "x", strings.NewReader("meow")); failure.KindOf(err) != failure.InvalidWorkflow {
-		t.Errorf("under a name with a path: %v", err)
+	for _, name := range []string{"", "../cat.png", `..\cat.png`} {
+		if _, err := gone(t).Upload(within(t), name, "x", strings.NewReader("meow")); failure.KindOf(err) != failure.InvalidWorkflow {
+			t.Errorf("under the name %q: %v", name, err)
+		}
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("cancelled by acme")

@@ -27,7 +27,7 @@ import (
 
 func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz",
+	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/#b", "http://u:secret@a/%zz",
 		"htp://admin:secret@h:1", "admin:secret@h:1", "http:admin:secret@h:1", "http://admin:se?secret@h:1", "http://admin:%secret@h:1", "http://[admin:secret@h:1", "admin:secret@"} {
 		host, err := comfy.New(address, comfy.Options{})
 		if err == nil {

@@ -58,7 +58,6 @@ func (r *run) stepLimit(now time.Time) limit {
 			before: "the nodes that were left did not end within ", after: " (node timeout for each of them; the host sent no events)",
 		}
 	}
-	r.unheardSince = time.Time{}
 	where, node, class := "the prompt", clip(oneLine(t.node), 60), clip(oneLine(t.class(t.node)), 60)
 	if t.node != "" {
 		where = fmt.Sprintf("node %s (%s)", node, class)

@@ -142,11 +142,12 @@ func readBacklog(body []byte) (backlog, error) {
 func places(entries [][]json.RawMessage) []place {
 	var all []place
 	for _, entry := range entries {
-		var n number
-		var id text
-		if len(entry) < 2 || decode(entry[0], &n) != nil || decode(entry[1], &id) != nil {
+		if len(entry) < 2 {
 			continue
 		}
+		var n number
+		var id text
+		_, _ = decode(entry[0], &n), decode(entry[1], &id) // both are JSON; what is no number or text is zero
 		all = append(all, place{float64(n), string(id)})
 	}
 	return all

@@ -135,9 +135,6 @@ func (a *album) read(at int) io.Reader {
 
 // pictures are the album's pictures as outputs, but for nodes that left something else and whose frames were previews.
 func (a *album) pictures(prompt string, left map[string]bool) []Output {
-	if a == nil {
-		return nil
-	}
 	count := map[string]int{}
 	var all []Output
 	for _, f := range a.frames {

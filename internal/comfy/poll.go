@@ -100,7 +100,7 @@ func (r *run) onLook(l looked) (*Result, *failure.Failure) {
 		r.noteRunning(now)
 	case Pending:
 		r.notePending(l.ahead, now)
-		r.noteStrangers(l.ahead > 0 && l.strangers, now)
+		r.noteStrangers(l.strangers, now)
 	case Unknown:
 	}
 	return nil, nil
@@ -191,6 +191,7 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 		if r.unreadable++; r.unreadable > maxStrange {
 			return foreignSilence(err)
 		}
+		r.quick, r.lookAt = 0, now.Add(r.host.options.PollInterval) // a proxy may bound how often it is asked
 	case errors.As(err, &status) && status.status == http.StatusInternalServerError:
 		r.unreadable++
 		if r.unreadable > goneLooks && r.accepted {

@@ -131,9 +131,7 @@ type finding struct {
 // nodesFailure is nil when no node is named. A node that is named without a reason is refused too: it was dropped.
 func (r refusal) nodesFailure(absent map[string]bool) *failure.Failure {
 	var nodes map[string]nodeError
-	if readable := decode(r.Nodes, &nodes) == nil; !readable {
-		return nil
-	}
+	_ = decode(r.Nodes, &nodes) // absent, or a list: no node is named
 	var found []finding
 	for _, node := range slices.SortedFunc(maps.Keys(nodes), compareNodes) {
 		class := string(nodes[node].Class)

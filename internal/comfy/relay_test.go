@@ -114,7 +114,7 @@ func TestTheRecordOfAPromptIsItsEntryInTheHistory(t *testing.T) {
 	t.Parallel()
 	entry := `{"` + promptID + `": {"outputs": {"9": {"score": [NaN]}}}}`
 	host := serve(t, routes{
-		"GET /history/" + promptID: says(http.StatusOK, entry), "GET /history/other": says(http.StatusOK, `{}`), "GET /history/raises": says(http.StatusInternalServerError, "no"),
+		"GET /history/" + promptID: says(http.StatusOK, entry), "GET /history/other": says(http.StatusOK, `{}`), "GET /history/raises": says(http.StatusInternalServerError, `{}`),
 		"GET /models/loras": says(http.StatusOK, `["a"]`),
 	})
 	if got, err := host.Record(within(t), promptID); err != nil || string(got) != entry {

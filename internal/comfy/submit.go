@@ -44,15 +44,12 @@ func submitBody(p Prompt, clientID string) ([]byte, error) {
 	if trimmed := bytes.TrimSpace(p.Workflow); len(trimmed) == 0 || trimmed[0] != '{' || !valid(trimmed) {
 		return nil, errors.New("the workflow must be a JSON object in API format")
 	}
-	rest, err := json.Marshal(struct {
+	rest, _ := json.Marshal(struct { // of texts, and of what was read from JSON
 		ID      string                     `json:"prompt_id"`
 		Client  string                     `json:"client_id"`
 		Extra   map[string]json.RawMessage `json:"extra_data,omitempty"`
 		Targets []string                   `json:"partial_execution_targets,omitempty"`
 	}{p.ID, clientID, extra, p.Targets})
-	if err != nil {
-		return nil, fmt.Errorf("write the prompt: %w", err)
-	}
 	body := make([]byte, 0, len(p.Workflow)+len(rest)+16)
 	body = append(append(body, `{"prompt":`...), p.Workflow...)
 	return append(append(body, ','), rest[1:]...), nil
@@ -78,7 +75,7 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 		if ctx.Err() != nil {
 			return submitted{unsure: true, failure: failure.New(failure.Lost, "stopped while the prompt was sent")}
 		}
-		if err != nil && unconnected(err) {
+		if unconnected(err) {
 			return submitted{failure: unsent(err)}
 		}
 		if err == nil {
@@ -124,17 +121,18 @@ func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, faile
 		wait = min(2*wait, time.Second)
 		standing, err := h.Find(ctx, id)
 		switch {
-		case err != nil && refused(err):
+		case refused(err):
 			return false, failure.New(failure.HostLost, "the connection broke while the prompt was sent, and ComfyUI is gone: "+why(err))
-		case err != nil && foreignAnswer(err):
+		case foreignAnswer(err):
 			if strange++; strange > maxStrange {
 				return false, foreignSilence(err)
 			}
+			wait = time.Second // a proxy may bound how often it is asked
 		case err != nil:
 		case standing != Unknown:
 			return true, nil
 		default:
-			unknown++
+			unknown, strange = unknown+1, 0
 		}
 	}
 	return false, nil

@@ -98,6 +98,14 @@ func TestAProcessIsLookedAtOnceASecondAndAnewAfterARestart(t *testing.T) {
 		same(t, "looks", w.looks, 2)
 		same(t, "gone", all.Gone(t.Context()), false) // 3 is a candidate of the new process
 	})
+	synctest.Test(t, func(t *testing.T) {
+		w := &witness{shows: []seen{{"p", map[int]time.Duration{2: 0}, nil}, {"p", map[int]time.Duration{2: 0, 3: 0}, nil}, {"p", map[int]time.Duration{3: 0}, nil}}}
+		all := comfy.NewThreads(w)
+		all.Before(t.Context())
+		pass(time.Second)
+		all.Before(t.Context())
+		same(t, "gone", all.Gone(t.Context()), true) // 3 began after the first sighting, and is no candidate
+	})
 }
 
 func TestTheWorkersNameIsReadFromItsFirstLetters(t *testing.T) {
