@@ -78,12 +78,12 @@ func (r *reading) Read(_ context.Context, upTo uint64) (bool, error) {
 		link := r.m.events[r.last]
 		r.m.mu.Unlock()
 		r.last++
-		body, err := link.Encode()
+		n, err := noteOf(&link)
 		if err != nil {
 			return false, err
 		}
-		subject := "comfy.events.jobs." + string(link.Tenant) + "." + string(link.Job) + "." + string(link.EventKind)
-		r.tell(jetstream.Note{Subject: subject, Body: body, Sequence: r.last, Time: noon.Add(time.Duration(r.last) * time.Second)})
+		n.Sequence, n.Time = r.last, noon.Add(time.Duration(r.last)*time.Second)
+		r.tell(n)
 	}
 	return false, nil
 }
