@@ -33,7 +33,9 @@ func (m *memory) JobsHeld(context.Context) (history.Held, error) {
 	return held, nil
 }
 
-func (m *memory) Consumers(context.Context) ([]queue.ConsumerCounts, error) { return nil, nil }
+func (m *memory) Consumers(context.Context) ([]queue.ConsumerCounts, error) {
+	return []queue.ConsumerCounts{{Consumer: "dispatch_5", Pending: 4, Unacked: 2}}, nil
+}
 
 func (m *memory) LaneCap() int64 { return 10_000 }
 
