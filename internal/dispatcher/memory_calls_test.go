@@ -133,3 +133,27 @@ func (m *memory) whoActed() []string {
 func (m *memory) TriesOf(_ context.Context, _ job.Tenant, id job.ID, _ uint64) ([]jetstream.WebhookTry, error) {
 	return nil, m.read(func() {}, "tries of %s", id)
 }
+
+// ShortWorkflowFile reads a file that a test has put into files.
+func (m *memory) ShortWorkflowFile(_ context.Context, name string) (body []byte, err error) {
+	cut := m.read(func() {
+		f, found := m.files[name]
+		if body, err = f.body, f.fault; !found {
+			err = queue.ErrNoFile
+		}
+	}, "file %s", name)
+	if cut != nil {
+		return nil, cut
+	}
+	return body, err
+}
+
+// workflowFile is a file with a job, or why it cannot be one.
+type workflowFile struct {
+	body  []byte
+	fault error
+}
+
+func (m *memory) PutAPIKeys(_ context.Context, tenant job.Tenant, keys *jetstream.APIKeys) (time.Time, error) {
+	return noon, m.write(func() {}, "keep keys %s/%s", tenant, keys.Job)
+}

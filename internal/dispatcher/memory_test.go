@@ -51,6 +51,8 @@ type server struct {
 	letters  map[uint64]queue.DeadLetter
 	buried   map[string]uint64 // letters by the message ids that tell repeated ones
 	settles  settling
+	files    map[string]workflowFile
+	seen     map[string]queue.HostEventKind // the last event of each host
 	webhooks webhookStore
 	api      queue.API
 	acts     []queue.Act
@@ -90,7 +92,7 @@ func newMemory() *memory {
 		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*queue.Offer) (queue.Reply, error){},
 		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, relays: map[int]func(queue.Relay){}, starts: map[int]func(string){}, letters: map[uint64]queue.DeadLetter{},
 		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{}, buried: map[string]uint64{},
-		settles: newSettling(), webhooks: newWebhookStore(), ackWait: ackWait, presenceTTL: presenceTTL,
+		settles: newSettling(), webhooks: newWebhookStore(), files: map[string]workflowFile{}, ackWait: ackWait, presenceTTL: presenceTTL,
 	}}
 }
 

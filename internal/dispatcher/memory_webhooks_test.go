@@ -126,8 +126,11 @@ func (m *memory) EventsFor(_ context.Context, w *queue.WebhookSettings, after ui
 	return 0, nil
 }
 
-// noteOf is an event as it is read from the stream.
+// noteOf is an event as it is read from the stream. One without a job is a host's, and its kind stands in its reason.
 func noteOf(link *queue.Link) (jetstream.Note, error) {
+	if link.Job == "" {
+		return jetstream.Note{Subject: names.HostEventsPrefix + link.Host + "." + link.Reason, Sequence: link.ChainSequence, Time: link.Time}, nil
+	}
 	body, err := link.Encode()
 	subject := names.EventSubject(link.Tenant, link.Job, link.EventKind)
 	return jetstream.Note{Subject: subject, Body: body, Sequence: link.ChainSequence, Time: link.Time}, err
