@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -235,39 +234,5 @@ func TestTheStoryOfAJobSaysWhyItHasNoBody(t *testing.T) {
 		s.want("dead", dead.NoBody+string(dead.Body), string(graph(1)))
 		s.want("with the beginning only", story("cut").NoBody, "its dead letter has only the beginning of it")
 		s.want("without a letter", story("forgotten").NoBody, "its dead letter is not kept any more")
-	})
-}
-
-func TestTheFactsOfTheFleetAreExported(t *testing.T) {
-	t.Parallel()
-	inBubble(t, func(s *scene) {
-		registry := prometheus.NewRegistry()
-		s.dispatcher(dispatcher.Config{Registerer: registry})
-		s.submit("one")
-		s.submit("two")
-		s.pass(time.Second)
-		families, err := registry.Gather()
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]string{}
-		for _, f := range families {
-			text := ""
-			for _, m := range f.GetMetric() {
-				for _, l := range m.GetLabel() {
-					text += l.GetValue() + " "
-				}
-				text += fmt.Sprint(m.GetGauge().GetValue()+m.GetCounter().GetValue(), "; ")
-			}
-			got[strings.TrimPrefix(f.GetName(), "comfyherd_")] = text
-		}
-		for name, want := range map[string]string{
-			"nats_connected": "1; ", "nats_reconnects_total": "0; ", "nats_round_trip_seconds": "0.001; ", "fleet_dispatchers": "1; ",
-			"fleet_store_bytes": "COMFY_JOBS 900; ", "fleet_store_messages": "COMFY_JOBS 3; ", "fleet_store_limit_bytes": "COMFY_JOBS 1000; ",
-			"fleet_lane_jobs": "5 acme 2; ", "fleet_lane_jobs_limit": "10000; ", "fleet_consumer_pending_messages": "dispatch_5 4; ",
-			"fleet_consumer_unacked_messages": "dispatch_5 2; ", "fleet_hosts": "draining 0; offline 0; online 0; resting 0; unhealthy 0; ",
-		} {
-			s.want(name, got[name], want)
-		}
 	})
 }

@@ -94,8 +94,16 @@ func (m *memory) LinkState() queue.LinkState { return queue.LinkState{Connected:
 
 func (m *memory) RoundTrip(context.Context) (time.Duration, error) { return time.Millisecond, nil }
 
-// Tally tells nothing: the consumer is tested on NATS.
-func (m *memory) Tally(ctx context.Context, _ func(jetstream.Note), _ func(error)) error {
-	<-ctx.Done()
-	return ctx.Err()
+// Tally tells what a test gives to tallied: the consumer is tested on NATS.
+func (m *memory) Tally(ctx context.Context, tell func(jetstream.Note), _ func(error)) error {
+	return follow(ctx, m, m.tallies, tell)
+}
+
+// tallied has all dispatchers count an event.
+func (m *memory) tallied(n jetstream.Note) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, tell := range m.tallies {
+		tell(n)
+	}
 }

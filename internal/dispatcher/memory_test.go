@@ -11,6 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const (
@@ -48,6 +49,7 @@ type server struct {
 	cancels  map[int]func(job.Event)
 	relays   map[int]func(queue.Relay)
 	starts   map[int]func(host string)
+	tallies  map[int]func(jetstream.Note)
 	letters  map[uint64]queue.DeadLetter
 	buried   map[string]uint64 // letters by the message ids that tell repeated ones
 	settles  settling
@@ -90,7 +92,7 @@ type bucket struct {
 func newMemory() *memory {
 	return &memory{server: &server{
 		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*queue.Offer) (queue.Reply, error){},
-		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, relays: map[int]func(queue.Relay){}, starts: map[int]func(string){}, letters: map[uint64]queue.DeadLetter{},
+		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, relays: map[int]func(queue.Relay){}, starts: map[int]func(string){}, tallies: map[int]func(jetstream.Note){}, letters: map[uint64]queue.DeadLetter{},
 		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{}, buried: map[string]uint64{},
 		settles: newSettling(), webhooks: newWebhookStore(), files: map[string]workflowFile{}, ackWait: ackWait, presenceTTL: presenceTTL,
 	}}
