@@ -155,3 +155,50 @@ func TestAStartedJobIsOfferedBackToAHostWithoutAnAgentWithinSeconds(t *testing.T
 		})
 	}
 }
+
+func TestAJobThatAnAgentDoesNotTakeIsOfferedToAnotherHost(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer queue.Answer
+		err    error
+	}{"Unfit": {queue.Unfit, nil}, "NoAgent": {"", queue.ErrNoAgent}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				s.dispatcher(dispatcher.Config{})
+				for _, host := range []string{"a", "b"} {
+					s.host(host, func(*queue.Offer) (queue.Reply, error) {
+						return queue.Reply{Answer: c.answer, State: queue.HostState{Host: host, State: queue.Unhealthy, Brief: true}}, c.err
+					})
+				}
+				s.host("c", s.accepts("c"))
+				s.submit("x", func(spec *job.Spec) { spec.PreferHosts = []string{"a", "b"} })
+				s.pass(time.Second)
+				s.want("offers", len(s.done("offer")), 3)
+				s.want("chain", s.story("x"), "queued started")
+			})
+		})
+	}
+}
+
+// Its host is still busy with an attempt of it that was cancelled or lost.
+func TestAJobThatAHostWithRoomCannotTakeYetIsOfferedAgainAfterASecond(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		var offered []time.Duration
+		begun, accepts := s.Now(), s.accepts("a")
+		s.host("a", func(o *queue.Offer) (queue.Reply, error) {
+			if offered = append(offered, s.Now().Sub(begun)); len(offered) > 1 {
+				return accepts(o)
+			}
+			state := queue.HostState{Host: "a", Instance: "i", Serial: 2, State: queue.Online, Slots: 1, Time: s.Now()}
+			return queue.Reply{Answer: queue.Busy, State: state.Abridged()}, nil
+		})
+		s.submit("x")
+		s.pass(5 * time.Second)
+		if len(offered) != 2 || offered[1] < time.Second || offered[1] > 2*time.Second {
+			t.Errorf("it was offered after %v", offered)
+		}
+	})
+}

@@ -84,7 +84,7 @@ func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 			s = spot{elsewhere: true}
 			break
 		}
-		if d.offer(ctx, o, &s, false) {
+		if d.offer(ctx, o, &s) {
 			return
 		}
 		s = d.loop.place(o)
@@ -110,10 +110,10 @@ func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
 // the agent's; without an answer the agent may have it or not, and the lease decides.
-func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
+func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot) (done bool) {
 	host, attempt, asked, begun := s.host, o.attempt, d.clock(), time.Now()
 	reply, err := d.q.Offer(ctx, host, &queue.Offer{
-		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
+		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet, FreeSlot: s.free && !o.anySlot,
 	})
 	d.metrics.offered(reply.Answer, err, time.Since(begun))

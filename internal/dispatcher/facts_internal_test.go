@@ -85,6 +85,61 @@ func TestAPersonIsToldWhatToLookAt(t *testing.T) {
 	}
 }
 
+func TestWhatToLookAtIsSaidOfOneAndOfSeveral(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int][]string{
+		1: {
+			"no_host_can_run: 1 job waits for a host that can run it (dispatcher jobs --reason none_capable)",
+			"all_blocked: 1 job is blocked on every host that could run it (dispatcher blocks)",
+			"hosts_sick: 1 host is unhealthy (dispatcher hosts)", "hosts_missing: 1 host has gone offline in the last 24 h (dispatcher hosts)",
+		},
+		2: {
+			"no_host_can_run: 2 jobs wait for a host that can run it (dispatcher jobs --reason none_capable)",
+			"all_blocked: 2 jobs are blocked on every host that could run it (dispatcher blocks)",
+			"dead_rate_high: 6 of 10 jobs that ended in the last 15 min are dead (dispatcher dead)",
+			"hosts_sick: 2 hosts are unhealthy (dispatcher hosts)", "hosts_missing: 2 hosts have gone offline in the last 24 h (dispatcher hosts)",
+			"store_filling: S is 81 % full ()",
+		},
+	} {
+		a := queue.OverviewAnswer{
+			Hosts:   map[string]int{string(queue.Unhealthy): n, string(queue.Offline): n},
+			Waiting: map[string]int{string(route.NoneCapable): n, string(route.AllBlocked): n},
+		}
+		if n == 2 {
+			a.Rates = []queue.Rate{{Window: job.Duration(deadWindow), Completed: 4, Dead: 6}}
+			a.Storage = []queue.StoreCounts{{Stream: "S", Bytes: 81, Limit: 100}}
+		}
+		var got []string
+		for _, need := range needs(&a) {
+			got = append(got, fmt.Sprintf("%s: %s (%s)", need.Rule, need.Text, need.Command))
+		}
+		same(t, fmt.Sprint("of ", n), got, want)
+	}
+}
+
+func TestTenantsAreCountedWithTheirSharesAndThoseWithMostJobsFirst(t *testing.T) {
+	t.Parallel()
+	due := time.Unix(100_000, 0)
+	rows := func(s *route.Survey) (rows []string) {
+		for _, c := range tenantCounts(s) {
+			rows = append(rows, fmt.Sprint(c.Tenant, " ", c.Weight, c.MaxRunning, c.Running, c.Waiting, c.Used, c.Share, c.Due, c.OldestDue != nil && c.OldestDue.Equal(due)))
+		}
+		return rows
+	}
+	tenants := map[route.Tenant]*route.TenantSurvey{
+		"acme": {Weight: 1, MaxRunning: 7, Running: 2, Used: 30},
+		"bolt": {Weight: 3, Waiting: map[route.HoldReason]int{route.Turn: 2}, OldestDue: due, Used: 10},
+		"carl": {Weight: 4, Waiting: map[route.HoldReason]int{route.NoneCapable: 5}},
+		"dora": {Weight: 9, Waiting: map[route.HoldReason]int{route.NoneCapable: 5}},
+	}
+	same(t, "tenants", rows(&route.Survey{Tenants: tenants}), []string{
+		"carl 4 0 0 map[none_capable:5] 0 0 0 false", "dora 9 0 0 map[none_capable:5] 0 0 0 false",
+		"bolt 3 0 0 map[turn:2] 10 0.25 0.75 true", "acme 1 7 2 map[] 30 0.75 0.25 false",
+	})
+	none := map[route.Tenant]*route.TenantSurvey{"acme": {Weight: 1}}
+	same(t, "of a fleet that has done nothing", rows(&route.Survey{Tenants: none}), []string{"acme 1 0 0 map[] 0 0 0 false"})
+}
+
 func TestTenantsThatWaitLongestAreNamedFirst(t *testing.T) {
 	t.Parallel()
 	a := queue.OverviewAnswer{Time: time.Unix(100_000, 0), Hosts: map[string]int{string(queue.Online): 1}}

@@ -64,6 +64,31 @@ func TestAListOfJobsHasAllThatWasStoredBeforeItWasAskedFor(t *testing.T) {
 	})
 }
 
+func TestAListOfJobsHasOnlyWhatTheRequestNames(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		for n, id := range []job.ID{"cat-1", "cat-2", "dog-1"} {
+			s.goOn(id, job.Queued, func(e *job.Event) { e.Hash, e.Name = hashOf(t, n), "a "+string(id[:3]) })
+		}
+		s.goOn("cat-1", job.Started, func(e *job.Event) { e.Host = "gpu-1" })
+		s.goOn("cat-2", job.Started, func(e *job.Event) { e.Host = "gpu-2" })
+		s.goOn("cat-2", job.Failed, func(e *job.Event) { e.Host, e.Kind = "gpu-2", "timeout" })
+		s.goOn("dog-1", job.Waiting, func(e *job.Event) { e.Reason = "none_capable" })
+		for want, r := range map[string]jetstream.JobsRequest{
+			"acme/cat-1:started":                   {Host: "gpu-1"},
+			"acme/cat-2:failed":                    {Kind: "timeout"},
+			"acme/dog-1:waiting":                   {Reason: "none_capable"},
+			"acme/cat-2:failed acme/cat-1:started": {Job: "cat"},
+			"acme/dog-1:waiting ":                  {Text: "DOG"},
+			"acme/cat-1:started ":                  {Hash: hashOf(t, 0)},
+			"acme/cat-2:failed ":                   {State: job.Failed},
+		} {
+			s.want(fmt.Sprintf("%+v", r), listed(call[jetstream.JobsAnswer](s.memory, "jobs", r)), strings.TrimSpace(want))
+		}
+	})
+}
+
 func TestAListOfJobsSaysWhatIsWrongWithTheRequest(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

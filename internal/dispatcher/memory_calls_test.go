@@ -19,6 +19,9 @@ import (
 // What calls alone need of NATS.
 
 func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(queue.DeadLetter) bool) error {
+	if err := m.cutHere("read letters"); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	var letters []queue.DeadLetter
 	for _, sequence := range slices.Sorted(maps.Keys(m.letters)) {
@@ -49,7 +52,7 @@ func (m *memory) Requeue(_ context.Context, l *queue.DeadLetter, _ json.RawMessa
 }
 
 func (m *memory) Requeued(_ context.Context, l *queue.DeadLetter) (bool, error) {
-	return slices.Contains(m.done("requeue"), "requeue "+string(l.Job)), nil
+	return slices.Contains(m.done("requeue"), "requeue "+string(l.Job)), m.cutHere("look for the requeue of " + string(l.Job))
 }
 
 func (m *memory) put(bucket, key string, value any) error {
@@ -65,8 +68,7 @@ func (m *memory) SetAffinity(_ context.Context, hash workflow.Hash, a queue.Affi
 }
 
 func (m *memory) RemoveAffinity(_ context.Context, hash workflow.Hash) error {
-	m.set(names.AffinityBucket, string(hash), nil, -1)
-	return nil
+	return m.write(func() { m.change(names.AffinityBucket, string(hash), nil, -1) }, "remove %s of %s", hash, names.AffinityBucket)
 }
 
 func (m *memory) SetTenant(_ context.Context, tenant job.Tenant, s queue.TenantSettings) error {
@@ -74,6 +76,9 @@ func (m *memory) SetTenant(_ context.Context, tenant job.Tenant, s queue.TenantS
 }
 
 func (m *memory) Tenant(_ context.Context, tenant job.Tenant) (queue.TenantSettings, error) {
+	if err := m.cutHere("settings of " + string(tenant)); err != nil {
+		return queue.TenantSettings{}, err
+	}
 	c := decoded(m.get(names.TenantsBucket, string(tenant)), queue.TenantOf)
 	if c.Phase != queue.Put {
 		return queue.TenantSettings{Weight: 1}, nil
@@ -95,6 +100,9 @@ func (m *memory) Control(_ context.Context, host string, c queue.Control) (queue
 }
 
 func (m *memory) Blocks(_ context.Context, tell func(queue.Change[route.Block])) error {
+	if err := m.cutHere("read blocks"); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	blocks := slices.Collect(maps.Values(m.bucket(names.BlocksBucket).keys))
 	m.mu.Unlock()
@@ -121,7 +129,31 @@ func (m *memory) whoActed() []string {
 	return lines
 }
 
-// TriesOf finds none: there are no webhooks.
-func (m *memory) TriesOf(context.Context, job.Tenant, job.ID, uint64) ([]jetstream.WebhookTry, error) {
-	return nil, nil
+// TriesOf finds none: nothing is delivered.
+func (m *memory) TriesOf(_ context.Context, _ job.Tenant, id job.ID, _ uint64) ([]jetstream.WebhookTry, error) {
+	return nil, m.read(func() {}, "tries of %s", id)
+}
+
+// ShortWorkflowFile reads a file that a test has put into files.
+func (m *memory) ShortWorkflowFile(_ context.Context, name string) (body []byte, err error) {
+	cut := m.read(func() {
+		f, found := m.files[name]
+		if body, err = f.body, f.fault; !found {
+			err = queue.ErrNoFile
+		}
+	}, "file %s", name)
+	if cut != nil {
+		return nil, cut
+	}
+	return body, err
+}
+
+// workflowFile is a file with a job, or why it cannot be one.
+type workflowFile struct {
+	body  []byte
+	fault error
+}
+
+func (m *memory) PutAPIKeys(_ context.Context, tenant job.Tenant, keys *jetstream.APIKeys) (time.Time, error) {
+	return noon, m.write(func() {}, "keep keys %s/%s", tenant, keys.Job)
 }

@@ -321,8 +321,9 @@ func (m *memory) AnnounceHost(_ context.Context, host string, kind queue.HostEve
 	return m.write(func() {}, "announce %s %s", host, kind)
 }
 
-func (m *memory) HostStates(context.Context) (map[string]queue.HostEventKind, error) {
-	return map[string]queue.HostEventKind{}, nil
+func (m *memory) HostStates(context.Context) (states map[string]queue.HostEventKind, err error) {
+	err = m.read(func() { states = maps.Clone(m.seen) }, "look for host states")
+	return states, err
 }
 
 // Buckets.

@@ -33,7 +33,9 @@ func (m *memory) JobsHeld(context.Context) (job.Unfinished, error) {
 	return held, nil
 }
 
-func (m *memory) Consumers(context.Context) ([]queue.ConsumerCounts, error) { return nil, nil }
+func (m *memory) Consumers(context.Context) ([]queue.ConsumerCounts, error) {
+	return []queue.ConsumerCounts{{Consumer: "dispatch_5", Pending: 4, Unacked: 2}}, nil
+}
 
 func (m *memory) LaneCap() int64 { return 10_000 }
 
@@ -78,12 +80,12 @@ func (r *reading) Read(_ context.Context, upTo uint64) (bool, error) {
 		link := r.m.events[r.last]
 		r.m.mu.Unlock()
 		r.last++
-		body, err := link.Encode()
+		n, err := noteOf(&link)
 		if err != nil {
 			return false, err
 		}
-		subject := "comfy.events.jobs." + string(link.Tenant) + "." + string(link.Job) + "." + string(link.EventKind)
-		r.tell(jetstream.Note{Subject: subject, Body: body, Sequence: r.last, Time: noon.Add(time.Duration(r.last) * time.Second)})
+		n.Sequence, n.Time = r.last, noon.Add(time.Duration(r.last)*time.Second)
+		r.tell(n)
 	}
 	return false, nil
 }
@@ -92,8 +94,16 @@ func (m *memory) LinkState() queue.LinkState { return queue.LinkState{Connected:
 
 func (m *memory) RoundTrip(context.Context) (time.Duration, error) { return time.Millisecond, nil }
 
-// Tally tells nothing: the consumer is tested on NATS.
-func (m *memory) Tally(ctx context.Context, _ func(jetstream.Note), _ func(error)) error {
-	<-ctx.Done()
-	return ctx.Err()
+// Tally tells what a test gives to tallied: the consumer is tested on NATS.
+func (m *memory) Tally(ctx context.Context, tell func(jetstream.Note), _ func(error)) error {
+	return follow(ctx, m, m.tallies, tell)
+}
+
+// tallied has all dispatchers count an event.
+func (m *memory) tallied(n jetstream.Note) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, tell := range m.tallies {
+		tell(n)
+	}
 }

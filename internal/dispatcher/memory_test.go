@@ -11,6 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const (
@@ -35,27 +36,31 @@ type memory struct {
 
 // server is what the connections have in common.
 type server struct {
-	mu      sync.Mutex // guards all below
-	jobs    map[uint64]*stored
-	last    uint64           // sequence of the newest job
-	order   [10][]uint64     // sequences of jobs by priority; some may be gone
-	links   map[string][]int // places in events, by tenant and job
-	made    time.Time        // when the stream of events was made
-	events  []queue.Link     // the one at i has the chain sequence i+1; of a job that was removed it has no kind
-	buckets map[string]*bucket
-	agents  map[string]func(*queue.Offer) (queue.Reply, error)
-	states  map[int]func(queue.HostState)
-	cancels map[int]func(job.Event)
-	relays  map[int]func(queue.Relay)
-	starts  map[int]func(host string)
-	letters map[uint64]queue.DeadLetter
-	buried  map[string]uint64 // letters by the message ids that tell repeated ones
-	settles settling
-	api     queue.API
-	acts    []queue.Act
-	watches int
-	changed chan struct{} // closed at the next event
-	stirred chan struct{} // closed when jobs have changed
+	mu       sync.Mutex // guards all below
+	jobs     map[uint64]*stored
+	last     uint64           // sequence of the newest job
+	order    [10][]uint64     // sequences of jobs by priority; some may be gone
+	links    map[string][]int // places in events, by tenant and job
+	made     time.Time        // when the stream of events was made
+	events   []queue.Link     // the one at i has the chain sequence i+1; of a job that was removed it has no kind
+	buckets  map[string]*bucket
+	agents   map[string]func(*queue.Offer) (queue.Reply, error)
+	states   map[int]func(queue.HostState)
+	cancels  map[int]func(job.Event)
+	relays   map[int]func(queue.Relay)
+	starts   map[int]func(host string)
+	tallies  map[int]func(jetstream.Note)
+	letters  map[uint64]queue.DeadLetter
+	buried   map[string]uint64 // letters by the message ids that tell repeated ones
+	settles  settling
+	files    map[string]workflowFile
+	seen     map[string]queue.HostEventKind // the last event of each host
+	webhooks webhookStore
+	api      queue.API
+	acts     []queue.Act
+	watches  int
+	changed  chan struct{} // closed at the next event
+	stirred  chan struct{} // closed when jobs have changed
 
 	effects []string
 	times   []time.Time               // of effects
@@ -87,9 +92,9 @@ type bucket struct {
 func newMemory() *memory {
 	return &memory{server: &server{
 		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*queue.Offer) (queue.Reply, error){},
-		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, relays: map[int]func(queue.Relay){}, starts: map[int]func(string){}, letters: map[uint64]queue.DeadLetter{},
+		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, relays: map[int]func(queue.Relay){}, starts: map[int]func(string){}, tallies: map[int]func(jetstream.Note){}, letters: map[uint64]queue.DeadLetter{},
 		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{}, buried: map[string]uint64{},
-		settles: newSettling(), ackWait: ackWait, presenceTTL: presenceTTL,
+		settles: newSettling(), webhooks: newWebhookStore(), files: map[string]workflowFile{}, ackWait: ackWait, presenceTTL: presenceTTL,
 	}}
 }
 
@@ -171,6 +176,9 @@ func (m *memory) Stored(_ context.Context, sequence uint64) (message job.Message
 }
 
 func (m *memory) NextStored(_ context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error) {
+	if err := m.cutHere(fmt.Sprintf("read behind %d", after)); err != nil {
+		return job.Message{}, false, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for sequence := after + 1; sequence <= m.last; sequence++ {
@@ -182,6 +190,9 @@ func (m *memory) NextStored(_ context.Context, tenant job.Tenant, lane *job.Prio
 }
 
 func (m *memory) Depth(context.Context) (map[job.Lane]uint64, error) {
+	if err := m.cutHere("count the lanes"); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	lanes := map[job.Lane]uint64{}

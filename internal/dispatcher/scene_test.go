@@ -268,3 +268,17 @@ func (s *scene) want(what string, got, want any) {
 func goBy(d time.Duration) {
 	time.Sleep(d) //nolint:forbidigo // in a bubble it waits until all else does
 }
+
+// canChoose says which samplers a host has.
+func (s *scene) canChoose(host string, samplers ...string) {
+	s.t.Helper()
+	var knows workflow.CapabilityBuilder
+	knows.AddClass("KSampler")
+	knows.AddClass("SaveImage")
+	knows.AddChoices("KSampler", "sampler_name", samplers)
+	value, err := workflow.NewCapability(&knows).MarshalBinary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.set(names.CapabilitiesBucket, host, value, -1)
+}

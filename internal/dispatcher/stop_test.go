@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -70,5 +71,40 @@ func TestADispatcherThatIsStoppedFinishesItsWalks(t *testing.T) {
 		s.stop()
 		<-s.over
 		s.want("chain", s.story("x"), "queued started")
+	})
+}
+
+// Without that, another dispatcher would get the job when AckWait is over.
+func TestADispatcherThatIsStoppedGivesBackWhatWaitsInItsHand(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		s.submit("runs")
+		s.pass(1950 * time.Millisecond) // the pulls that began at first are over in 50 ms
+		s.submit("x")
+		s.pass(0)
+		s.want("tickets", len(s.tickets()), 0)
+		s.stop()
+		<-s.over
+		s.dispatcher(dispatcher.Config{Name: "next"})
+		s.pass(time.Second)
+		s.want("deliveries", len(s.done("deliver")), 3)
+		s.want("tickets of the next one", len(s.tickets()), 1)
+	})
+}
+
+func TestAJobThatWaitsInHandExpires(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		s.submit("runs")
+		s.pass(time.Second)
+		s.submit("x", func(spec *job.Spec) { spec.ExpiresIn = job.Duration(20 * time.Millisecond) })
+		s.pass(10 * time.Second)
+		s.want("chain", s.story("x"), "queued dead:expired")
+		s.want("what it is told", s.lastOf("x").Message, "no host had accepted the job when its expires_in was over")
+		s.want("left", s.left(), 1)
 	})
 }

@@ -43,14 +43,14 @@ func (d *Dispatcher) setWebhook(ctx context.Context, r jetstream.SetWebhookReque
 		return answer, err
 	}
 	var w queue.WebhookSettings
-	made := false
+	var fleet []byte // the fleet's secret, for a new webhook
 	err = queue.RetryConflict(ctx, "set webhook "+r.Name, func() (bool, error) {
 		var found bool
 		if w, found, err = d.q.Webhook(ctx, r.Tenant, r.Name); err != nil {
 			return false, err
 		}
-		if made = !found; made {
-			if w, err = d.newWebhook(ctx, &r); err != nil {
+		if fleet = nil; !found {
+			if w, fleet, err = d.newWebhook(ctx, &r); err != nil {
 				return false, err
 			}
 		}
@@ -70,10 +70,10 @@ func (d *Dispatcher) setWebhook(ctx context.Context, r jetstream.SetWebhookReque
 		return answer, err
 	}
 	answer.Webhook = webhookRow(&w, d.clock())
-	if made {
-		answer.Secret, err = d.newestSecret(ctx, &w)
+	if fleet != nil {
+		answer.Secret = d.newestSecret(fleet, &w)
 	}
-	return answer, err
+	return answer, nil
 }
 
 // ownTenant is the tenant whose settings are changed; none when these are the fleet's.
@@ -93,13 +93,15 @@ func hostOf(address string) string {
 	return u.Scheme + "://" + u.Host
 }
 
-func (d *Dispatcher) newWebhook(ctx context.Context, r *jetstream.SetWebhookRequest) (queue.WebhookSettings, error) {
+// newWebhook gives a webhook that is not stored yet, and the fleet's secret. The secret is read first: it is told once only, so a webhook
+// whose secret cannot be told is not made.
+func (d *Dispatcher) newWebhook(ctx context.Context, r *jetstream.SetWebhookRequest) (w queue.WebhookSettings, fleet []byte, err error) {
 	if r.URL == "" {
-		return queue.WebhookSettings{}, &jetstream.NotFound{Message: fmt.Sprintf("there is no webhook %s of %s yet: give its url to make it", r.Name, r.Tenant)}
+		return w, nil, &jetstream.NotFound{Message: fmt.Sprintf("there is no webhook %s of %s yet: give its url to make it", r.Name, r.Tenant)}
 	}
 	all, err := d.q.Webhooks(ctx)
 	if err != nil {
-		return queue.WebhookSettings{}, err
+		return w, nil, err
 	}
 	own := 0
 	for i := range all {
@@ -108,11 +110,12 @@ func (d *Dispatcher) newWebhook(ctx context.Context, r *jetstream.SetWebhookRequ
 		}
 	}
 	if own >= webhooksMost {
-		return queue.WebhookSettings{}, &jetstream.Conflict{Message: fmt.Sprintf("%s has %d webhooks, and may not have more: remove one first", r.Tenant, own)}
+		return w, nil, &jetstream.Conflict{Message: fmt.Sprintf("%s has %d webhooks, and may not have more: remove one first", r.Tenant, own)}
 	}
+	fleet, err = d.q.Secret(ctx, queue.WebhooksSecret)
 	return queue.WebhookSettings{
 		Owner: r.Tenant, Name: r.Name, Events: queue.UsualWebhookEvents(), Keys: []queue.WebhookKey{queue.NewWebhookKey()}, Created: d.clock().UTC(),
-	}, nil
+	}, fleet, err
 }
 
 // changeWebhook changes what a request names.
@@ -137,12 +140,8 @@ func (d *Dispatcher) changeWebhook(w *queue.WebhookSettings, r *jetstream.SetWeb
 }
 
 // newestSecret is a webhook's secret as its receiver needs it.
-func (d *Dispatcher) newestSecret(ctx context.Context, w *queue.WebhookSettings) (string, error) {
-	fleet, err := d.q.Secret(ctx, queue.WebhooksSecret)
-	if err != nil {
-		return "", err
-	}
-	return "whsec_" + base64.StdEncoding.EncodeToString(w.Secrets(fleet, d.clock())[0]), nil
+func (d *Dispatcher) newestSecret(fleet []byte, w *queue.WebhookSettings) string {
+	return "whsec_" + base64.StdEncoding.EncodeToString(w.Secrets(fleet, d.clock())[0])
 }
 
 func (d *Dispatcher) apiWebhooksRotate(ctx context.Context, r jetstream.RotateWebhookRequest) (jetstream.SetWebhookAnswer, error) {
@@ -163,9 +162,13 @@ func (d *Dispatcher) rotateWebhook(ctx context.Context, r jetstream.RotateWebhoo
 		return answer, &jetstream.BadRequest{Message: fmt.Sprintf("overlap is %s: use 0s to %s", overlap, longestOverlap)}
 	}
 	var w queue.WebhookSettings
+	var fleet []byte
 	err = queue.RetryConflict(ctx, "rotate the secret of webhook "+r.Name, func() (bool, error) {
 		if w, err = d.webhook(ctx, r.Tenant, r.Name); err != nil {
 			return false, err
+		}
+		if fleet, err = d.q.Secret(ctx, queue.WebhooksSecret); err != nil {
+			return false, err // before the change: a second rotation would end the secret that the receiver has
 		}
 		w.Rotate(d.clock().UTC().Add(overlap))
 		return d.q.PutWebhook(ctx, &w)
@@ -179,9 +182,8 @@ func (d *Dispatcher) rotateWebhook(ctx context.Context, r jetstream.RotateWebhoo
 	if err != nil {
 		return answer, err
 	}
-	answer.Webhook = webhookRow(&w, d.clock())
-	answer.Secret, err = d.newestSecret(ctx, &w)
-	return answer, err
+	answer.Webhook, answer.Secret = webhookRow(&w, d.clock()), d.newestSecret(fleet, &w)
+	return answer, nil
 }
 
 // webhook reads a webhook that must be there.
