@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
@@ -16,9 +15,9 @@ import (
 // quotaScene is the quota of a tenant that may have 100 jobs, with what counts give.
 type quotaScene struct {
 	*quotas
-	held   history.Held // of the tenant
+	held   job.Unfinished // of the tenant
 	upTo   uint64
-	total  history.Held // of all tenants
+	total  job.Unfinished // of all tenants
 	err    error
 	counts int // of the tenant
 	asked  int // of all tenants
@@ -29,11 +28,11 @@ func newQuotaScene(settings queue.TenantSettings) *quotaScene {
 	s := &quotaScene{quotas: newQuotas()}
 	s.usual = func() quota { return quota{} }
 	s.beside = func(do func()) { s.later = append(s.later, do) }
-	s.count = func(context.Context, job.Tenant) (history.Held, uint64, error) {
+	s.count = func(context.Context, job.Tenant) (job.Unfinished, uint64, error) {
 		s.counts++
 		return s.held, s.upTo, s.err
 	}
-	s.all = &total{ask: func(context.Context) (history.Held, error) {
+	s.all = &total{ask: func(context.Context) (job.Unfinished, error) {
 		s.asked++
 		return s.total, s.err
 	}}
@@ -89,15 +88,15 @@ func TestNearItsQuotaEveryJobOfATenantIsCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newQuotaScene(queue.TenantSettings{MaxUnfinished: 10, MaxBytes: 1000})
-		s.total, s.held, s.upTo = history.Held{Jobs: 50, Bytes: 5000}, history.Held{Jobs: 8, Bytes: 100}, 7
+		s.total, s.held, s.upTo = job.Unfinished{Jobs: 50, Bytes: 5000}, job.Unfinished{Jobs: 8, Bytes: 100}, 7
 		same(t, "the first, before anything is counted", s.take(1, 8), true)
 		s.runLater()
 		same(t, "the tenth job", []any{s.take(1, 9), s.counts}, []any{true, 2})
 		same(t, "the eleventh", s.take(1, 10), false)
-		s.held, s.upTo = history.Held{Jobs: 9, Bytes: 200}, 9 // both are counted now, and one has ended
+		s.held, s.upTo = job.Unfinished{Jobs: 9, Bytes: 200}, 9 // both are counted now, and one has ended
 		passTime(overAge + 1)
 		same(t, "when one has ended", s.take(1, 11), true)
-		s.held, s.upTo = history.Held{Jobs: 3, Bytes: 900}, 11
+		s.held, s.upTo = job.Unfinished{Jobs: 3, Bytes: 900}, 11
 		passTime(overAge + 1)
 		same(t, "a job with all the bytes that are left", s.take(100, 12), true)
 		_, why := s.admit(t.Context(), "acme", 1)
@@ -140,7 +139,7 @@ func TestWhatCannotBeCountedRefusesNobody(t *testing.T) {
 			same(t, "taken in", s.take(1, n+1), true)
 			s.runLater()
 		}
-		s.err, s.held, s.total, s.upTo = nil, history.Held{Jobs: 5}, history.Held{Jobs: 5}, 5
+		s.err, s.held, s.total, s.upTo = nil, job.Unfinished{Jobs: 5}, job.Unfinished{Jobs: 5}, 5
 		passTime(2 * time.Second)
 		same(t, "the next", s.take(1, 6), true) // no job waits for the first count that may fail again
 		s.runLater()
