@@ -175,6 +175,7 @@ func TestATextThatLooksLikeAFileIsOneWhereItIsThere(t *testing.T) {
 	}{
 		"InOutput":      {"mesh/a.glb", there("output", "mesh"), []comfy.Output{{Node: "2", Media: "result", Filename: "a.glb", Subfolder: "mesh", Type: "output"}}, nil},
 		"OnWindows":     {`mesh\deep\a.glb`, there("output", "mesh/deep"), []comfy.Output{{Node: "2", Media: "result", Filename: "a.glb", Subfolder: "mesh/deep", Type: "output"}}, nil},
+		"OnlyInTemp":    {"mesh/a.glb", there("temp", "mesh"), []comfy.Output{}, map[string][]string{"2": {"mesh/a.glb"}}},
 		"InTemp":        {"temp/x/bg.png", there("temp", "x"), []comfy.Output{{Node: "2", Media: "result", Filename: "bg.png", Subfolder: "x", Type: "temp"}}, nil},
 		"InTempItself":  {"temp/bg.png", there("temp", ""), []comfy.Output{{Node: "2", Media: "result", Filename: "bg.png", Type: "temp"}}, nil},
 		"Marked":        {"a.glb [temp]", there("temp", ""), []comfy.Output{{Node: "2", Media: "result", Filename: "a.glb", Type: "temp"}}, nil},

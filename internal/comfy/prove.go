@@ -183,11 +183,9 @@ func (h *Host) await(ctx context.Context, s fileRef) (http.Header, error) {
 	}
 }
 
-// version tells one content of a file from the next: its ETag, else time and size. A proxy may mark an ETag as weak.
+// version tells one content of a file from the next: its ETag, else time and size; empty for a file that is not there. A proxy may
+// mark an ETag as weak.
 func version(header http.Header) string {
-	if header == nil {
-		return ""
-	}
 	if tag := strings.TrimPrefix(header.Get("Etag"), "W/"); tag != "" {
 		return tag
 	}

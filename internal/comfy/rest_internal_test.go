@@ -164,3 +164,56 @@ func TestOnlyFilesThatWereNotDeletedAreEmptied(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestThePlainLogIsTakenApartAtItsTimes(t *testing.T) {
+	t.Parallel()
+	const at = "2026-11-28T09:20:55.000001"
+	got := entriesOf("before" + at + " - one\n" + at + " - " + at + " - three")
+	if diff := cmp.Diff([]logEntry{{at, "one\n"}, {at, ""}, {at, "three"}}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What a node that can only send shows is a result, and no preview.
+func TestAPictureThatIsAResultIsNoPreview(t *testing.T) {
+	t.Parallel()
+	tr := newTracker("a", shape{classes: map[string]string{"1": "SaveImageWebsocket", "2": "KSampler"}})
+	tr.show(preview{node: "1", image: []byte("x")}, time.Unix(1, 0))
+	if tr.preview != nil || len(tr.wake) != 0 {
+		t.Error("the result is a preview")
+	}
+	tr.show(preview{node: "2", image: []byte("y")}, time.Unix(1, 0))
+	if tr.preview == nil || string(tr.preview.image) != "y" || len(tr.wake) != 1 {
+		t.Error("the preview is none, or is not told at once")
+	}
+}
+
+func TestAPromptRunsFromItsFirstEventToItsLast(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		events []event
+		want   bool
+	}{
+		"Nothing":     {nil, false},
+		"Started":     {[]event{{kind: "execution_start"}}, true},
+		"OnlyResult":  {[]event{{kind: "executed", node: "1"}}, false},
+		"Succeeded":   {[]event{{kind: "execution_start"}, {kind: "execution_success"}}, false},
+		"Interrupted": {[]event{{kind: "execution_start"}, {kind: "execution_interrupted"}}, false},
+		"Failed":      {[]event{{kind: "execution_start"}, {kind: "execution_error", raised: raised{Exception: "ValueError"}}}, false},
+		"Blocked":     {[]event{{kind: "execution_start"}, {kind: "execution_error", raised: raised{Exception: "ExecutionBlocked"}}}, true},
+	} {
+		tr := newTracker("a", shape{})
+		for _, e := range c.events {
+			tr.see(e, time.Unix(1, 0))
+		}
+		if tr.running() != c.want {
+			t.Errorf("%s: it runs: %t", name, !c.want)
+		}
+	}
+	tr := newTracker("a", shape{})
+	tr.look()
+	tr.see(event{kind: "executing", node: "1"}, time.Unix(1, 0))
+	if !tr.hint {
+		t.Error("an event has taken back that the prompt is to be looked up")
+	}
+}

@@ -18,7 +18,11 @@ func TestAPromptThatWaitedWhileAnotherRanIsReportedSoWhenTheHostIsLost(t *testin
 		return ended
 	}
 	ran, posted := make(chan struct{}), make(chan struct{})
-	running := run(sleep(60, 0), comfy.Watch{Running: func() { close(ran) }})
+	running := run(sleep(60, 0), comfy.Watch{Progress: func(p comfy.Progress) {
+		if p.Node == "2" { // it is told once: this node has no steps
+			close(ran)
+		}
+	}})
 	<-ran
 	waiting := run(sleep(60, 1), comfy.Watch{Submitted: func() { close(posted) }})
 	<-posted

@@ -9,7 +9,6 @@ type worker struct {
 // see takes in one event; drops is how many sockets the host has dropped so far.
 func (w *worker) see(e event, drops int) {
 	switch {
-	case e.prompt == "":
 	case e.ends():
 		if w.prompt == e.prompt {
 			w.prompt = ""
