@@ -254,7 +254,7 @@ func TestNobodyIsAskedForNoJobs(t *testing.T) {
 }
 
 // manyItems gives what FollowMany tells of jobs until it ends, or until n events have come.
-func manyItems(t *testing.T, ctx context.Context, url string, n int, ids ...jetstream.ID) (items []string, last error) { //nolint:revive // t comes first in tests
+func manyItems(t *testing.T, ctx context.Context, url string, n int, ids ...jetstream.ID) (items []string, last error) {
 	t.Helper()
 	for e, err := range jetstream.NewClient(connect(t, url), "acme").FollowMany(ctx, ids) {
 		if last = err; err == nil {

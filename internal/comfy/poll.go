@@ -191,6 +191,7 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 		if r.unreadable++; r.unreadable > maxStrange {
 			return foreignSilence(err)
 		}
+		r.quick, r.lookAt = 0, now.Add(r.host.options.PollInterval) // a proxy may bound how often it is asked
 	case errors.As(err, &status) && status.status == http.StatusInternalServerError:
 		r.unreadable++
 		if r.unreadable > goneLooks && r.accepted {

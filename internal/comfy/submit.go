@@ -127,11 +127,12 @@ func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, faile
 			if strange++; strange > maxStrange {
 				return false, foreignSilence(err)
 			}
+			wait = time.Second // a proxy may bound how often it is asked
 		case err != nil:
 		case standing != Unknown:
 			return true, nil
 		default:
-			unknown++
+			unknown, strange = unknown+1, 0
 		}
 	}
 	return false, nil

@@ -94,17 +94,17 @@ func TestAPlaceThatIsNotToldIsTheHead(t *testing.T) {
 		want         string
 		took         time.Duration
 	}{
-		"OneInAll":       {says(http.StatusOK, `{"exec_info": {"queue_remaining": 1}}`), breaks, "did not start within 2s", 2 * time.Second},
-		"JustGone":       {two, says(http.StatusOK, emptyQueue), "did not start within 2s", 2 * time.Second},
-		"QueueIsBarred":  {two, says(http.StatusForbidden, ""), "/queue answers HTTP 403 Forbidden", 140 * time.Millisecond},
-		"OnlyTheProbe":   {breaks, says(http.StatusOK, emptyQueue), "did not start within 2s", 2 * time.Second},
-		"QueueIsNoQueue": {two, says(http.StatusOK, "<html>"), "not one of ComfyUI's", 140 * time.Millisecond},
+		"OneInAll":       {says(http.StatusOK, `{"exec_info": {"queue_remaining": 1}}`), breaks, "did not start within 5s", 5 * time.Second},
+		"JustGone":       {two, says(http.StatusOK, emptyQueue), "did not start within 5s", 5 * time.Second},
+		"QueueIsBarred":  {two, says(http.StatusForbidden, ""), "/queue answers HTTP 403 Forbidden", 3 * time.Second},
+		"OnlyTheProbe":   {breaks, says(http.StatusOK, emptyQueue), "did not start within 5s", 5 * time.Second},
+		"QueueIsNoQueue": {two, says(http.StatusOK, "<html>"), "not one of ComfyUI's", 3 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				p := ours
-				p.Start = 2 * time.Second
+				p.Start = 5 * time.Second
 				r := runs(t, routes{"GET " + jobPath: job("pending"), "GET /prompt": c.probe, "GET /queue": c.queue}, p, comfy.Watch{}, nil)
 				if r.err == nil || !strings.Contains(r.err.Error(), c.want) {
 					t.Errorf("ends as %v, want %q", r.err, c.want)
@@ -113,6 +113,20 @@ func TestAPlaceThatIsNotToldIsTheHead(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The quick looks after a POST or an event must not use up what a proxy takes, nor the looks that may fail.
+func TestAProxyThatBoundsHowOftenItIsAskedLosesNoPrompt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		often := says(http.StatusTooManyRequests, "")
+		answer := after(time.Millisecond, job("in_progress"), after(2500*time.Millisecond, often, jobDone))
+		r := runs(t, routes{"GET " + jobPath: answer, "GET /queue": after(2500*time.Millisecond, often, says(http.StatusOK, emptyQueue))}, ours, comfy.Watch{}, nil)
+		if r.err != nil {
+			t.Error(r.err)
+		}
+		same(t, "looks", r.looks, []string{"0s", "20ms", "1.02s", "2.02s", "3.02s"})
+	})
 }
 
 // A prompt whose POST had no answer is looked up until ComfyUI answers, and is not posted again when it is there.
@@ -130,6 +144,22 @@ func TestALostSubmitIsLookedUpThroughBrokenConnections(t *testing.T) {
 			}
 		}
 		same(t, "posts", posts, 1)
+	})
+}
+
+// Also after a lost POST a proxy may bound how often it is asked.
+func TestALostSubmitIsLookedUpBesideAnotherAnswer(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		often := says(http.StatusTooManyRequests, "")
+		answer := after(2500*time.Millisecond, often, jobDone)
+		began := time.Now()
+		host, _ := inBubble(t, routes{"POST /prompt": breaks, "GET " + jobPath: answer, "GET /queue": after(2500*time.Millisecond, often, says(http.StatusOK, emptyQueue))},
+			comfy.Options{PollInterval: 5 * time.Second})
+		if _, err := host.Run(t.Context(), ours, comfy.Watch{}); err != nil {
+			t.Error(err)
+		}
+		same(t, "took", time.Since(began), 3050*time.Millisecond)
 	})
 }
 
@@ -179,7 +209,7 @@ func TestAHostThatIsGoneGivesNothing(t *testing.T) {
 		for name, ask := range map[string]func() error{
 			"Free":   func() error { return host.Free(t.Context()) },
 			"Forget": func() error { return host.Forget(t.Context(), promptID) },
-			"Page":   func() error { _, err := host.Page(t.Context(), "models", nil); return err }, //nolint:bodyclose // there is none
+			"Page":   func() error { _, err := host.Page(t.Context(), "models", nil); return err },
 			"Record": func() error { _, err := host.Record(t.Context(), promptID); return err },
 		} {
 			if err := ask(); err == nil || !strings.Contains(err.Error(), "connection refused") {
