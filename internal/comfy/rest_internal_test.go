@@ -217,3 +217,25 @@ func TestAPromptRunsFromItsFirstEventToItsLast(t *testing.T) {
 		t.Error("an event has taken back that the prompt is to be looked up")
 	}
 }
+
+// A result that overtakes the start of its prompt does not begin it, and an ExecutionBlocker keeps a node from being run.
+func TestWhatOtherEventsSayOfAPromptIsKept(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1, 0)
+	tr := newTracker("a", shape{classes: map[string]string{"1": "A", "2": "B", "3": "C"}})
+	tr.see(event{kind: "executed", node: "3"}, at)
+	if !tr.started.IsZero() {
+		t.Error("a result begins the prompt")
+	}
+	tr.see(event{kind: "execution_start"}, at.Add(time.Second))
+	tr.see(event{kind: "executing", node: "1"}, at.Add(2*time.Second))
+	if !tr.started.Equal(at.Add(time.Second)) || tr.progress.NodesDone != 1 {
+		t.Errorf("it began at %s, with %d nodes done", tr.started, tr.progress.NodesDone)
+	}
+	for range maxBlocked + 1 {
+		tr.see(event{kind: "execution_error", raised: raised{Node: "2", Exception: "ExecutionBlocked"}}, at)
+	}
+	if tr.raised != nil || tr.hint || len(tr.blocked) != maxBlocked || !tr.blocks("2") || tr.blocks("1") {
+		t.Errorf("raised %+v, %d are blocked", tr.raised, len(tr.blocked))
+	}
+}
