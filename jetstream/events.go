@@ -182,16 +182,14 @@ func (f *following) forget() {
 	}
 }
 
-// receive gives a live event. A message without a stored sequence was published directly, is not stored, and is ignored.
+// receive gives a live event. A message without a stored sequence, which is then 0, was published directly, is not stored, and is
+// ignored.
 func (f *following) receive(msg *nats.Msg) error {
 	n := Note{Subject: msg.Subject, Body: msg.Data, Sequence: names.AddedUint(msg.Header, names.StoredHeader)}
-	if n.Sequence == 0 {
-		return nil
-	}
-	n.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, "Nats-Time-Stamp"))
 	if n.Sequence <= f.sure || f.given[n.Sequence] {
 		return nil
 	}
+	n.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, "Nats-Time-Stamp"))
 	f.given[n.Sequence] = true
 	if !f.yield(n) {
 		return errStopped

@@ -276,9 +276,9 @@ func TestSubmitsThatFailSayWhatToDo(t *testing.T) {
 	}{
 		"NoFiles": {routes{"POST /prompt": unreachable}, failure.Failure{Kind: failure.RejectedBusy,
 			Message: "cannot connect to ComfyUI, nothing was sent: dial tcp: too many open files; look at this machine's network, names and open files if the host is up"}, 0},
-		// Looks 50, 100, 200 and 400 ms apart are answered by something else.
+		// A look after 50 ms and three that are a second apart are answered by something else.
 		"Foreign": {routes{"POST /prompt": breaks, "GET " + jobPath: says(http.StatusForbidden, ""), "GET /queue": says(http.StatusForbidden, "")}, failure.Failure{Kind: failure.Lost, Exception: comfy.Foreign,
-			Message: "ComfyUI cannot be asked how far the prompt is: /queue answers HTTP 403 Forbidden; check the proxy or firewall before ComfyUI"}, 750 * time.Millisecond},
+			Message: "ComfyUI cannot be asked how far the prompt is: /queue answers HTTP 403 Forbidden; check the proxy or firewall before ComfyUI"}, 3050 * time.Millisecond},
 		// The rest is cancelled for 10 s before the failure is told.
 		"InPart": {routes{"POST /prompt": partly, "GET " + jobPath: breaks}, failure.Failure{Kind: failure.Refused, Node: "2", Class: "SaveImage", Exception: "dropped",
 			Message: "node 2 (SaveImage): ComfyUI leaves this node out and does not say why"}, 10 * time.Second},

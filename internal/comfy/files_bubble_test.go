@@ -195,3 +195,26 @@ func TestAnInputThatMakesComfyUIRaiseIsTriedWithAnotherFile(t *testing.T) {
 		same(t, "stored", stored, []string{"cat.png false", "room.bin true"})
 	})
 }
+
+// A result in our folder is emptied also when ComfyUI has no record of its prompt any more.
+func TestClearEmptiesResultsThatNoRecordNames(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		answers := routes{
+			"POST /prompt": accepts(promptID), "GET " + jobPath: jobDone, "HEAD /view": headers(`"a"`, "", "7"), "POST /upload/image": says(http.StatusOK, `{"name": "x"}`),
+		}
+		host, b := inBubble(t, answers, comfy.Options{})
+		if _, err := host.Run(t.Context(), ours, comfy.Watch{}); err != nil {
+			t.Fatal(err)
+		}
+		b.log()
+		answers["GET "+jobPath] = noJob
+		for _, want := range [][]string{{"output/comfyherd/" + promptID + "/a.png true"}, nil} { // and then it is forgotten
+			if err := host.Clear(t.Context(), promptID); err != nil {
+				t.Fatal(err)
+			}
+			_, names := emptied(b.log())
+			same(t, "emptied", names, want)
+		}
+	})
+}

@@ -217,3 +217,58 @@ func TestAPromptRunsFromItsFirstEventToItsLast(t *testing.T) {
 		t.Error("an event has taken back that the prompt is to be looked up")
 	}
 }
+
+// A result that overtakes the start of its prompt does not begin it, and an ExecutionBlocker keeps a node from being run.
+func TestWhatOtherEventsSayOfAPromptIsKept(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1, 0)
+	tr := newTracker("a", shape{classes: map[string]string{"1": "A", "2": "B", "3": "C"}})
+	tr.see(event{kind: "executed", node: "3"}, at)
+	if !tr.started.IsZero() {
+		t.Error("a result begins the prompt")
+	}
+	tr.see(event{kind: "execution_start"}, at.Add(time.Second))
+	tr.see(event{kind: "executing", node: "1"}, at.Add(2*time.Second))
+	if !tr.started.Equal(at.Add(time.Second)) || tr.progress.NodesDone != 1 {
+		t.Errorf("it began at %s, with %d nodes done", tr.started, tr.progress.NodesDone)
+	}
+	for range maxBlocked + 1 {
+		tr.see(event{kind: "execution_error", raised: raised{Node: "2", Exception: "ExecutionBlocked"}}, at)
+	}
+	if tr.raised != nil || tr.hint || len(tr.blocked) != maxBlocked || !tr.blocks("2") || tr.blocks("1") {
+		t.Errorf("raised %+v, %d are blocked", tr.raised, len(tr.blocked))
+	}
+}
+
+// A prompt waited when another one ran, in the process that it was posted to, or, where its own events would have come, when one stood
+// before it.
+func TestAPromptWaitedWhenAnotherOneRan(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		worker  worker
+		renamed string // by ComfyUI
+		edit    func(*run)
+		want    bool
+	}{
+		"AnotherRan":        {worker{prompt: "b", drops: 2}, "", func(*run) {}, true},
+		"InAFormerProcess":  {worker{prompt: "b", drops: 1}, "", func(*run) {}, false},
+		"NoneRan":           {worker{drops: 2}, "", func(*run) {}, false},
+		"ItRan":             {worker{prompt: "a", drops: 2}, "", func(*run) {}, false},
+		"ItRanRenamed":      {worker{prompt: "x", drops: 2}, "x", func(*run) {}, false},
+		"ItRanByItsOldName": {worker{prompt: "a", drops: 2}, "x", func(*run) {}, false},
+		"ItHadStarted":      {worker{prompt: "b", drops: 2}, "", func(r *run) { r.track.started = time.Unix(1, 0) }, false},
+		"ItWasSeenRunning":  {worker{prompt: "b", drops: 2}, "", func(r *run) { r.runSince = time.Unix(1, 0) }, false},
+		"BehindOne":         {worker{}, "", func(r *run) { r.session, r.behind = &session{}, true }, true},
+		"BehindNone":        {worker{}, "", func(r *run) { r.session = &session{} }, false},
+		"WithoutASocket":    {worker{}, "", func(r *run) { r.behind = true }, false},
+	} {
+		r := run{host: &Host{worker: c.worker}, prompt: Prompt{ID: "a"}, id: "a", track: newTracker("a", shape{}), dropsBefore: 2}
+		if c.renamed != "" {
+			r.id = c.renamed
+		}
+		c.edit(&r)
+		if r.waited() != c.want {
+			t.Errorf("%s: it waited: %t", name, !c.want)
+		}
+	}
+}

@@ -2,7 +2,6 @@ package comfy_test
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -111,31 +110,6 @@ func TestAPromptThatIsBeingRunIsNotRunBesideItself(t *testing.T) {
 	}
 	if failure.KindOf(second) != failure.Lost || !strings.Contains(second.Error(), "is being run already") {
 		t.Errorf("the second ends as %v", second)
-	}
-}
-
-// A 500 of a ComfyUI that is well is about the workflow, unless the prompt is there all the same.
-func TestASubmitThatMakesComfyUIRaiseHasItsKind(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		history, probe http.HandlerFunc
-		want           failure.Kind
-	}{
-		"ItIsThere":    {completed(promptID), says(http.StatusOK, `{"exec_info": {"queue_remaining": 0}}`), ""},
-		"ComfyUIsWell": {says(http.StatusOK, "{}"), says(http.StatusOK, `{"exec_info": {"queue_remaining": 0}}`), failure.InvalidWorkflow},
-		"NothingWorks": {says(http.StatusOK, "{}"), says(http.StatusInternalServerError, troubled), failure.HostLost},
-	} {
-		host := serve(t, routes{
-			"POST /prompt": func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body)
-				says(http.StatusInternalServerError, troubled)(w, r)
-			},
-			"GET /queue": says(http.StatusOK, emptyQueue), "GET /history/" + promptID: c.history, "GET /prompt": c.probe,
-		})
-		_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
-		if failure.KindOf(err) != c.want {
-			t.Errorf("%s: ends as %v", name, err)
-		}
 	}
 }
 

@@ -1,0 +1,115 @@
+package jetstream_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// An event may be stored between the question for the end of the stream and that for a job's events.
+func TestAnEventOfAJobThatComesTwiceIsGivenOnce(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	read(t, url, func(n int, _ jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		switch n {
+		case 1:
+			return page(2026, 1), nil
+		case 2:
+			return page(2026, 2, "1 a.queued", "2 a.started"), nil
+		}
+		return page(2026, 3, "2 a.started", "3 a.completed"), nil
+	})
+	items, err := manyItems(t, t.Context(), url, 9, "a")
+	if err != nil {
+		t.Error(err)
+	}
+	wantItems(t, items, "a queued", "a started", "a completed")
+}
+
+func TestNobodyIsAskedForNoJobs(t *testing.T) {
+	t.Parallel()
+	for e, err := range jetstream.NewClient(connect(t, startNATS(t)), "acme").FollowMany(t.Context(), nil) {
+		t.Errorf("%+v, %v", e, err)
+	}
+}
+
+// manyItems gives what FollowMany tells of jobs until it ends, or until n events have come.
+func manyItems(t *testing.T, ctx context.Context, url string, n int, ids ...jetstream.ID) (items []string, last error) {
+	t.Helper()
+	for e, err := range jetstream.NewClient(connect(t, url), "acme").FollowMany(ctx, ids) {
+		if last = err; err == nil {
+			items = append(items, fmt.Sprint(e.Job, " ", e.EventKind))
+		}
+		if len(items) == n {
+			break
+		}
+	}
+	return items, last
+}
+
+// A single job is followed by its own subject. When the stream is created again its events are given from the first on.
+func TestOneJobIsFollowedAlone(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	var d *reader
+	d = read(t, url, func(n int, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		switch n {
+		case 1:
+			return page(2026, 5), nil // the end of the stream
+		case 2:
+			return page(2026, 3, "2 a.queued", "3 a.started"), nil
+		case 3:
+			return page(2026, 5), nil
+		case 4:
+			return page(2027, 9), nil
+		}
+		d.live("b.completed", 3)
+		d.live("a.completed", 4)
+		return page(2027, 2, "1 a.queued", "2 b.queued"), nil
+	})
+	items, err := manyItems(t, t.Context(), url, 9, "a")
+	if err != nil {
+		t.Error(err)
+	}
+	wantItems(t, items, "a queued", "a started", "a queued", "a completed")
+	wantItems(t, d.asked, fmt.Sprint(" behind ", uint64(1)<<62), "a behind 0", "a behind 5", "a behind 5", "a behind 0")
+}
+
+func TestFollowingManyEndsWhenItCannotGoOn(t *testing.T) {
+	t.Parallel()
+	bad := &jetstream.BadRequest{Message: "no such job"}
+	for name, c := range map[string]struct {
+		err    error // of the stored events of a job
+		wants  int
+		cancel bool
+		want   []string
+		last   error
+	}{
+		"Wrong":         {bad, 9, false, nil, bad},
+		"CallerHasSeen": {nil, 1, false, []string{"a queued"}, nil},
+		"Cancelled":     {&jetstream.Failed{Message: "NATS is away"}, 9, true, nil, context.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := startNATS(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			read(t, url, func(n int, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+				if r.Job == "" {
+					return page(2026, 5), nil
+				}
+				if c.cancel && n == 3 {
+					cancel()
+				}
+				return page(2026, 2, "1 a.queued", "2 a.started"), c.err
+			})
+			items, err := manyItems(t, ctx, url, c.wants, "a")
+			if c.last == nil && err != nil || c.last != nil && (err == nil || err.Error() != c.last.Error()) {
+				t.Errorf("it ends with %v, want %v", err, c.last)
+			}
+			wantItems(t, items, c.want...)
+		})
+	}
+}
