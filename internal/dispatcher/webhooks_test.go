@@ -204,3 +204,30 @@ func TestAWebhookWhoseSecretCannotBeToldStaysAsItWas(t *testing.T) {
 		s.want("acts", len(s.whoActed()), 3) // those that failed may have changed something
 	})
 }
+
+// The last tries of a webhook are among the stored events, and without them the list would say that nothing was tried.
+func TestAListOfWebhooksWaitsUntilTheirTriesAreRead(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Second)
+		s.mu.Lock()
+		s.cut = func(effect string) error {
+			if effect == "state of events" {
+				return errCut
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		go func() {
+			goBy(3 * time.Second)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.cut = nil
+		}()
+		begun := time.Now()
+		err := s.ask(cutCall{name: "webhooks"})
+		s.want("it is answered", err, nil)
+		s.want("when they can be read", time.Since(begun) >= 3*time.Second, true)
+	})
+}
