@@ -90,10 +90,10 @@ func TestDispatchersAndSettingsAreListed(t *testing.T) {
 		s.dispatcher(dispatcher.Config{Version: "1.2.3", Settings: []queue.Setting{{Name: "park", Value: "10m0s", From: "default"}}})
 		s.pass(time.Second)
 		a := operator[queue.DispatchersAnswer](s, "dispatchers", nil)
-		s.want("dispatchers", fmt.Sprint(len(a.Dispatchers), a.Dispatchers[0].Dispatcher, a.Dispatchers[0].Version, a.Dispatchers[1].Dispatcher, a.Answered), "2me1.2.3otherme")
+		s.want("dispatchers", fmt.Sprintln(len(a.Dispatchers), a.Dispatchers[0].Dispatcher, a.Dispatchers[0].Version, a.Dispatchers[1].Dispatcher, a.Answered), "2 me 1.2.3 other me\n")
 		settings := operator[queue.SettingsAnswer](s, "settings", nil)
-		s.want("settings", fmt.Sprint(settings.Dispatcher, settings.Settings),
-			"me[{park 10m0s default} {ack wait 30s NATS} {age of events 72h0m0s NATS} {age of presences 15s NATS} {COMFY_JOBS bytes 1000 NATS}]")
+		s.want("settings", fmt.Sprintln(settings.Dispatcher, settings.Settings),
+			"me [{park 10m0s default} {ack wait 30s NATS} {age of events 72h0m0s NATS} {age of presences 15s NATS} {COMFY_JOBS bytes 1000 NATS}]\n")
 		s.want("the most jobs of a lane", operator[jetstream.QueueAnswer](s, "queue", nil).Most, 10_000)
 	})
 }
@@ -127,7 +127,7 @@ func TestTheOverviewSaysHowFarEventsAreRead(t *testing.T) {
 		s.submit("c")
 		s.pass(5 * time.Second)
 		a := operator[queue.OverviewAnswer](s, "overview", nil)
-		s.want("when all are read", fmt.Sprint(a.Reading, a.Counts[job.Dead], a.Tenants[0].Tenant, a.Tenants[0].Dead), "1acme1")
+		s.want("when all are read", fmt.Sprintln(a.Reading == "", a.Counts[job.Dead], a.Tenants[0].Tenant, a.Tenants[0].Dead), "true 1 acme 1\n")
 		s.queued("acme", "d")
 		s.mu.Lock()
 		s.cut = func(effect string) error {

@@ -109,6 +109,21 @@ func TestAJobThatWaitsInHandExpires(t *testing.T) {
 		s.want("chain", s.story("x"), "queued dead:expired")
 		s.want("what it is told", s.lastOf("x").Message, "no host had accepted the job when its expires_in was over")
 		s.want("left", s.left(), 1)
+		s.want("claims", len(s.done("claim", "look for ticket")), 0)
+	})
+}
+
+func TestAJobThatWaitsInHandRunsWithoutAClaim(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.agent(&agent{name: "a", outcome: func(*queue.Offer) outcome { return outcome{takes: 50 * time.Millisecond} }})
+		s.submit("runs")
+		s.submit("x", func(spec *job.Spec) { spec.Workflow = graph(2) })
+		s.pass(5 * time.Second)
+		s.want("chain", s.story("x"), "queued started completed")
+		s.want("offers", len(s.done("offer")), 2)
+		s.want("claims", len(s.done("claim", "look for ticket", "ticket")), 0)
 	})
 }
 

@@ -41,14 +41,14 @@ func TestAWebhookIsMadeChangedAndRemoved(t *testing.T) {
 		s.want("rotated at once", rotated.Webhook.Rotated, (*time.Time)(nil))
 		list := answered[jetstream.WebhooksAnswer](s, "acme", "webhooks", jetstream.WebhooksRequest{}).Webhooks
 		s.want("webhooks", fmt.Sprint(len(list), list[0].Events, list[0].Pending, list[0].Oldest.Equal(s.Now())), "1 [job.dead] 2 true")
-		s.want("removed", answered[jetstream.RemoveWebhookAnswer](s, "acme", "webhooks.remove", jetstream.RemoveWebhookRequest{Name: "hook"}).Count, 1)
+		s.want("removed", answered[jetstream.RemoveWebhookAnswer](s, "acme", "webhooks.remove", jetstream.RemoveWebhookRequest{Name: "hook", By: "ann"}).Count, 1)
 		s.want("left", len(answered[jetstream.WebhooksAnswer](s, "acme", "webhooks", jetstream.WebhooksRequest{}).Webhooks), 0)
 		s.want("acts", s.whoActed(), []string{
 			`webhooks.set by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook","url":"https://a.example"}`,
 			`webhooks.set by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook","events":["job.dead"]}`,
 			`webhooks.rotate by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook"}`,
 			`webhooks.rotate by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook","overlap":"0s"}`,
-			`webhooks.remove by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook"}`,
+			`webhooks.remove by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook"}`,
 		})
 	})
 }
@@ -58,7 +58,9 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		answered[jetstream.SetWebhookAnswer](s, "acme", "webhooks.set", jetstream.SetWebhookRequest{Name: "hook", URL: "https://a.example", Events: []string{"job.queued"}})
-		test := answered[jetstream.TestWebhookAnswer](s, "acme", "webhooks.test", jetstream.TestWebhookRequest{Name: "hook"})
+		test := answered[jetstream.TestWebhookAnswer](s, "acme", "webhooks.test", jetstream.TestWebhookRequest{Name: "hook", By: "ann"})
+		acts := s.whoActed()
+		s.want("the test's record", acts[len(acts)-1], `webhooks.test by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook"}`)
 		s.want("the test", s.webhooks.waiting["acme.hook"], []queue.Undelivered{{Time: s.Now().UTC(), Test: test.ID}})
 		s.want("its name", strings.HasPrefix(test.ID, "test_"), true)
 		s.webhooks.waiting = map[string][]queue.Undelivered{}
@@ -70,7 +72,7 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 		s.queued("bolt", "other")
 		s.webhooks.delivered["acme.hook b 3"] = true
 		redeliver := func(r jetstream.RedeliverRequest) string {
-			r.Name = "hook"
+			r.Name, r.By = "hook", "ann"
 			answer := answered[jetstream.RedeliverAnswer](s, "acme", "webhooks.redeliver", r)
 			var sequences []uint64
 			for _, u := range s.webhooks.waiting["acme.hook"] {
@@ -89,6 +91,10 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 		s.want("one that was delivered", redeliver(jetstream.RedeliverRequest{Sequence: 3}), "1 [3] 0")
 		_, err := callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Sequence: 7})
 		refused[*jetstream.NotFound](s, err) // another tenant's
+		_, err = callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Sequence: 99})
+		refused[*jetstream.NotFound](s, err)
+		acts = s.whoActed()
+		s.want("the record of one", acts[len(acts)-1], `webhooks.redeliver by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook","sequence":3}`)
 		for _, r := range []jetstream.RedeliverRequest{{Name: "hook"}, {Name: "hook", Since: "1h", Sequence: 1}, {Name: "hook", Since: "lately"}, {Name: "hook", Since: "1h", Limit: -1}} {
 			_, err := callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", r)
 			refused[*jetstream.BadRequest](s, err)
@@ -96,7 +102,7 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 		s.webhooks.most = 2
 		_, err = callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Since: "30m"})
 		refused[*jetstream.TooMany](s, err)
-		acts := s.whoActed()
+		acts = s.whoActed()
 		s.want("the last act", acts[len(acts)-1], `webhooks.redeliver by tenant acme for "acme": 2 of {"tenant":"acme","name":"hook","since":"30m"}`)
 	})
 }
