@@ -11,6 +11,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -235,5 +236,31 @@ func TestAListOfWebhooksWaitsUntilTheirTriesAreRead(t *testing.T) {
 		err := s.ask(cutCall{name: "webhooks"})
 		s.want("it is answered", err, nil)
 		s.want("when they can be read", time.Since(begun) >= 3*time.Second, true)
+	})
+}
+
+func TestTheLastTriesOfAWebhookAreListedWithIt(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		answered[jetstream.SetWebhookAnswer](s, "acme", "webhooks.set", jetstream.SetWebhookRequest{Name: "hook", URL: "https://a.example"})
+		store := func(subject string, value any) {
+			s.events = append(s.events, queue.Link{Event: job.Event{Reason: subject, Metadata: encoded(t, value), Time: s.Now()}, ChainSequence: uint64(len(s.events) + 1)})
+		}
+		for n := range 8 {
+			try := jetstream.WebhookTry{Tenant: "acme", Webhook: "hook", ID: fmt.Sprint("try-", n), Outcome: jetstream.Delivered, Time: s.Now().Add(time.Duration(n-1) * time.Second)}
+			store(names.TrySubject("acme", "hook", names.NoJob, fmt.Sprint(n+1), "delivered"), try)
+		}
+		store("comfy.events.operator.drain", "what the list does not tell of")
+		tries := func(most int) string {
+			var ids []string
+			for _, try := range operator[jetstream.WebhooksAnswer](s, "webhooks", jetstream.WebhooksRequest{Tries: most}).Webhooks[0].Tries {
+				ids = append(ids, try.ID)
+			}
+			return strings.Join(ids, " ")
+		}
+		s.want("the usual number", tries(0), "try-7 try-6 try-5 try-4 try-3")
+		s.want("two", tries(2), "try-7 try-6")
+		s.want("all since it was made", tries(20), "try-7 try-6 try-5 try-4 try-3 try-2 try-1")
 	})
 }
