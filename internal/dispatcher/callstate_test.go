@@ -211,3 +211,27 @@ func TestAWorkflowShowsTheFirstStoredFileOfItsLastJob(t *testing.T) {
 		}
 	})
 }
+
+func TestTheOverviewTellsWhatHasHappenedLately(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.off = time.Since(noon) // the times of events count from noon
+		s.dispatcher(dispatcher.Config{})
+		for _, id := range []job.ID{"a", "b", "c"} {
+			s.goOn(id, job.Queued)
+		}
+		s.goOn("a", job.Started, func(e *job.Event) { e.Host, e.Attempt = "gpu", 1 })
+		s.goOn("a", job.Completed, func(e *job.Event) { e.Host, e.Attempt = "gpu", 1 }) // stored a second later
+		s.goOn("b", job.Dead)
+		s.submit("waits")
+		s.pass(4 * time.Minute)
+		a := operator[queue.OverviewAnswer](s, "overview", queue.OverviewRequest{Trend: true})
+		var rates []string
+		for _, r := range a.Rates {
+			rates = append(rates, fmt.Sprintln(time.Duration(r.Window), r.Queued, r.Started, r.Completed, r.Dead))
+		}
+		want := []string{"1m0s 0 0 0 0\n", "5m0s 4 1 1 1\n", "15m0s 4 1 1 1\n", "1h0m0s 4 1 1 1\n"}
+		s.want("rates", rates, want)
+		s.want("the tenant", fmt.Sprintln(a.Tenants[0].Tenant, a.Tenants[0].GPUSeconds, a.Tenants[0].Dead), "acme 1 1\n")
+	})
+}
