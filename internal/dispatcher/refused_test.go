@@ -12,14 +12,21 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
+// publishNoJob publishes a message with an id that is no job, and gives the id under which it ends when another job has that id.
+func (s *scene) publishNoJob(id string) job.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sequence := s.publishHeld(job.Message{Tenant: "acme", Priority: job.Usual, JobIDHeader: id, Body: []byte("no job")})
+	return s.jobs[sequence].message.OwnID()
+}
+
 func TestAMessageThatIsNoJobEndsWithoutTouchingTheJobOfItsID(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.submit("x")
 		s.pass(time.Second)
-		bad := s.publish(job.Message{Tenant: "acme", Priority: job.Usual, JobIDHeader: "x", Body: []byte("no job")})
-		own := s.jobs[bad].message.OwnID()
+		own := s.publishNoJob("x")
 		s.publish(job.Message{Tenant: "acme", Priority: job.Usual, JobIDHeader: "new", Body: []byte("no job")})
 		s.pass(time.Second)
 		s.want("the job", s.story("x"), "queued waiting:none_capable")
@@ -83,8 +90,7 @@ func TestAMessageThatIsNoJobLeavesNoLetterOfAJobThatCameFirst(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.meanwhile("append dead", func() { s.goOn("x", job.Queued) })
-		bad := s.publish(job.Message{Tenant: "acme", Priority: job.Usual, JobIDHeader: "x", Body: []byte("no job")})
-		own := s.jobs[bad].message.OwnID()
+		own := s.publishNoJob("x")
 		s.pass(time.Second)
 		s.want("the job", s.story("x"), "queued")
 		s.want("the message", s.story(own), "dead:invalid_job")

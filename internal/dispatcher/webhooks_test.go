@@ -67,7 +67,7 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 		s.webhooks.waiting = map[string][]queue.Undelivered{}
 
 		s.queued("acme", "old")
-		s.pass(time.Hour)
+		s.pass(10 * time.Minute)
 		s.queued("acme", "a", "b", "c", "d")
 		s.goOn("a", job.Started) // of a type that it does not want
 		s.queued("bolt", "other")
@@ -85,8 +85,8 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 			s.webhooks.waiting = map[string][]queue.Undelivered{}
 			return fmt.Sprint(answer.Count, sequences, answer.Next)
 		}
-		s.want("what was missed lately", redeliver(jetstream.RedeliverRequest{Since: "30m"}), "3 [2 4 5] 0")
-		s.want("with what was delivered", redeliver(jetstream.RedeliverRequest{Since: "30m", All: true, Limit: 4}), "4 [2 3 4 5] 5")
+		s.want("what was missed lately", redeliver(jetstream.RedeliverRequest{Since: "5m"}), "3 [2 4 5] 0")
+		s.want("with what was delivered", redeliver(jetstream.RedeliverRequest{Since: "5m", All: true, Limit: 4}), "4 [2 3 4 5] 5")
 		s.want("a page", redeliver(jetstream.RedeliverRequest{Since: "2h", Limit: 2}), "2 [1 2] 2")
 		s.want("the next page", redeliver(jetstream.RedeliverRequest{Since: "2h", Limit: 2, After: 2}), "2 [4 5] 5")
 		s.want("one that was delivered", redeliver(jetstream.RedeliverRequest{Sequence: 3}), "1 [3] 0")
@@ -101,10 +101,10 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 			refused[*jetstream.BadRequest](s, err)
 		}
 		s.webhooks.most = 2
-		_, err = callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Since: "30m"})
+		_, err = callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Since: "5m"})
 		refused[*jetstream.TooMany](s, err)
 		acts = s.whoActed()
-		s.want("the last act", acts[len(acts)-1], `webhooks.redeliver by tenant acme for "acme": 2 of {"tenant":"acme","name":"hook","since":"30m"}`)
+		s.want("the last act", acts[len(acts)-1], `webhooks.redeliver by tenant acme for "acme": 2 of {"tenant":"acme","name":"hook","since":"5m"}`)
 	})
 }
 
