@@ -71,13 +71,17 @@ func TestARuleOfAWorkflowIsSetAndRemoved(t *testing.T) {
 		list := func() string {
 			return fmt.Sprint(operator[queue.AffinityAnswer](s, "affinity", queue.AffinityRequest{}).Affinity)
 		}
-		rule := queue.AffinityRequest{Hash: hashOf(t, 1), Prefer: []string{"gpu-1", "gpu=4090"}, Exclude: []string{"gpu-2"}}
+		rule := queue.AffinityRequest{Hash: hashOf(t, 1), Prefer: []string{"gpu-1", "gpu=4090"}, Exclude: []string{"gpu-2"}, By: "ann"}
 		set := operator[queue.AffinityAnswer](s, "affinity", rule)
 		want := fmt.Sprintf("map[%s:{[gpu-1 gpu=4090] [gpu-2]}]", hashOf(t, 1))
 		s.want("answer", fmt.Sprint(set.Affinity), want)
 		s.want("listed", list(), want)
 		gone := operator[queue.AffinityAnswer](s, "affinity", queue.AffinityRequest{Hash: hashOf(t, 1), Remove: true})
 		s.want("removed", fmt.Sprint(gone.Affinity)+" "+list(), "map[] map[]")
+		s.want("acts", s.whoActed(), []string{
+			`affinity by ann for "": 1 of {"hash":"` + string(hashOf(t, 1)) + `","prefer":["gpu-1","gpu=4090"],"exclude":["gpu-2"]}`,
+			`affinity by api for "": 1 of {"hash":"` + string(hashOf(t, 1)) + `","remove":true}`,
+		})
 		for _, r := range []queue.AffinityRequest{
 			{Prefer: []string{"gpu-1"}}, {Remove: true}, {Hash: "abc", Prefer: []string{"gpu-1"}}, {Hash: hashOf(t, 1), Prefer: []string{"no host"}},
 			{Hash: hashOf(t, 1), Exclude: []string{"gpu-1", "a b=c"}}, {Limit: -1},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -99,7 +100,7 @@ func (s *scene) effectsOf(c cutCall) (effects []string) {
 }
 
 // mustTell has one effect of a call fail, again and again, and wants the caller to be told.
-func (s *scene) mustTell(c cutCall, effect string) {
+func (s *scene) mustTell(c cutCall, effect string) error {
 	s.t.Helper()
 	s.mu.Lock()
 	s.cut = func(e string) error {
@@ -116,6 +117,7 @@ func (s *scene) mustTell(c cutCall, effect string) {
 	if _, stopping := errors.AsType[*jetstream.Stopping](err); !stopping && !errors.Is(err, errCut) {
 		s.t.Errorf("%s without %q: %v", c.name, effect, err)
 	}
+	return err
 }
 
 func TestACallThatCannotReadWhatItNeedsIsNotAnsweredWithLess(t *testing.T) {
@@ -140,8 +142,8 @@ func TestACallThatCannotReadWhatItNeedsIsNotAnsweredWithLess(t *testing.T) {
 			{"settings", nil, []string{"state of streams"}},
 		} {
 			for _, effect := range s.effectsOf(c) {
-				s.pass(10 * time.Second) // the counts of streams are read again
-				s.mustTell(c, effect)
+				s.pass(10 * time.Second)  // the counts of streams are read again
+				_ = s.mustTell(c, effect) // it has looked at the error
 			}
 			s.pass(10 * time.Second)
 		}
@@ -210,7 +212,10 @@ func TestACallThatCannotChangeWhatItIsAskedForSaysSo(t *testing.T) {
 				inBubble(t, func(s *scene) {
 					s.busyFleet()
 					before := len(s.whoActed())
-					s.mustTell(c, effect)
+					err := s.mustTell(c, effect)
+					if text := fmt.Sprint(err); strings.HasPrefix(effect, "begin") && (!strings.Contains(text, "nothing was changed") || strings.Contains(text, "1 ")) {
+						t.Errorf("without %q: %v", effect, err)
+					}
 					if recorded := len(s.whoActed()) > before; strings.HasPrefix(effect, "append") && !recorded {
 						t.Errorf("without %q nothing is on record", effect)
 					}

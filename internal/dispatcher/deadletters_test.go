@@ -127,7 +127,7 @@ func TestARequeueTellsWhichJobsCannotRunAgainAsTheyAre(t *testing.T) {
 		_, err := call[jetstream.RequeueAnswer](s.memory, "requeue", jetstream.RequeueRequest{Job: "cut"})
 		refused[*jetstream.BadRequest](s, err)
 		s.want("one that was refused, when it is named", operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{Job: "bad"}).Count, 1)
-		for _, r := range []string{`{"all":true,"extra_data":[]}`, `{"all":true,"extra_data":null,"only_hosts":["no host"]}`} {
+		for _, r := range []string{`{"all":true,"extra_data":[]}`, `{"all":true,"only_hosts":["no host"]}`} {
 			_, err := call[jetstream.RequeueAnswer](s.memory, "requeue", json.RawMessage(r))
 			refused[*jetstream.BadRequest](s, err)
 		}
@@ -159,4 +159,49 @@ func TestARequeueThatFailsInTheMiddleSaysHowFarItCame(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// An answer has room for some 8 KiB in these tests.
+func TestARequeueOfVeryManyGoesOnInTheNextCall(t *testing.T) {
+	t.Parallel()
+	for name, keys := range map[string]bool{"Requeued": false, "WithoutTheirKeys": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				const n = 600
+				for i := range n {
+					s.buryAs(job.ID(fmt.Sprintf("job-%03d-with-a-long-name", i)), func(*job.Event) {})
+				}
+				s.mu.Lock()
+				s.cut = func(effect string) error {
+					if keys && strings.HasPrefix(effect, "requeue ") {
+						return queue.ErrExtraData
+					}
+					return nil
+				}
+				s.mu.Unlock()
+				s.dispatcher(dispatcher.Config{})
+				met, calls := map[job.ID]bool{}, 0
+				for r := (jetstream.RequeueRequest{All: true}); ; {
+					a := operator[jetstream.RequeueAnswer](s, "requeue", r)
+					calls++
+					for id := range a.Jobs {
+						met[id] = true
+					}
+					for _, id := range a.NeedExtraData {
+						met[id] = true
+					}
+					if text, err := json.Marshal(a); err != nil || len(text) > 12<<10 {
+						t.Errorf("an answer has %d bytes", len(text))
+					}
+					if r.After = a.Next; a.Next == 0 {
+						break
+					}
+				}
+				if len(met) != n || calls < 2 {
+					t.Errorf("%d jobs in %d calls", len(met), calls)
+				}
+			})
+		})
+	}
 }

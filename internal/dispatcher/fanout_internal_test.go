@@ -36,7 +36,7 @@ func newFanOutScene() *fanOutScene {
 			s.chosen = append(s.chosen, hosts)
 		},
 	})
-	s.hosts.fanOut = s.f
+	s.fanOut = s.f
 	s.f.news = newTicketNews(ticketNewsParts{})
 	for _, name := range []string{s.home, s.away} {
 		state := onlineHost(name, 1, 1)

@@ -148,6 +148,9 @@ func (m *memory) Host(_ context.Context, host string) (s queue.HostState, found 
 }
 
 func (m *memory) BeatDispatcher(_ context.Context, s *queue.DispatcherState) error {
+	if err := m.cutHere("beat " + s.Dispatcher); err != nil {
+		return err
+	}
 	value, err := json.Marshal(s)
 	if err == nil && !m.dead.Load() {
 		m.set(names.DispatchersBucket, s.Dispatcher, value, -1)

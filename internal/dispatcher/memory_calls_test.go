@@ -87,7 +87,7 @@ func (m *memory) Tenant(_ context.Context, tenant job.Tenant) (queue.TenantSetti
 }
 
 func (m *memory) Control(_ context.Context, host string, c queue.Control) (queue.Reply, error) {
-	reply := queue.Reply{Answer: queue.Accepted, State: queue.HostState{Host: host, State: queue.Online}}
+	reply := queue.Reply{Answer: queue.Accepted, State: queue.HostState{State: queue.Online}}
 	switch {
 	case c.Drain:
 		reply.State.State = queue.Draining

@@ -317,15 +317,6 @@ func (m *memory) Offer(_ context.Context, host string, o *queue.Offer) (reply qu
 	return reply, err
 }
 
-func (m *memory) AnnounceHost(_ context.Context, host string, kind queue.HostEventKind, _ string) error {
-	return m.write(func() {}, "announce %s %s", host, kind)
-}
-
-func (m *memory) HostStates(context.Context) (states map[string]queue.HostEventKind, err error) {
-	err = m.read(func() { states = maps.Clone(m.seen) }, "look for host states")
-	return states, err
-}
-
 // Buckets.
 
 func (m *memory) bucket(name string) *bucket {

@@ -2,6 +2,7 @@ package dispatcher_test
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 
@@ -76,4 +77,13 @@ func (m *memory) FollowChosen(ctx context.Context, chosen <-chan []string, tell 
 			tell(s)
 		}
 	})
+}
+
+func (m *memory) AnnounceHost(_ context.Context, host string, kind queue.HostEventKind, _ string) error {
+	return m.write(func() {}, "announce %s %s", host, kind)
+}
+
+func (m *memory) HostStates(context.Context) (states map[string]queue.HostEventKind, err error) {
+	err = m.read(func() { states = maps.Clone(m.seen) }, "look for host states")
+	return states, err
 }

@@ -126,8 +126,12 @@ func (m *memory) EventsFor(_ context.Context, w *queue.WebhookSettings, after ui
 	return 0, nil
 }
 
-// noteOf is an event as it is read from the stream. One without a job is a host's, and its kind stands in its reason.
+// noteOf is an event as it is read from the stream. One without a job is a host's, and its kind stands in its reason. One without a host
+// either has its subject there, and its body in its metadata.
 func noteOf(link *queue.Link) (jetstream.Note, error) {
+	if link.Job == "" && link.Host == "" {
+		return jetstream.Note{Subject: link.Reason, Body: link.Metadata, Sequence: link.ChainSequence, Time: link.Time}, nil
+	}
 	if link.Job == "" {
 		return jetstream.Note{Subject: names.HostEventsPrefix + link.Host + "." + link.Reason, Sequence: link.ChainSequence, Time: link.Time}, nil
 	}

@@ -67,7 +67,7 @@ func TestADispatcherCountsWhatItDoes(t *testing.T) {
 		s.submit("other", func(spec *job.Spec) { spec.Workflow = graph(2) })
 		s.pass(time.Second)
 		got := exported(t, registry)
-		for name, want := range map[string]string{"jobs_parked_total": "2; ", "mirror_tickets": "2; ", "mirror_hosts": "0; ", "claims_total": "lost 0; won 0; ", "settle_lag_seconds": "0; "} {
+		for name, want := range map[string]string{"jobs_parked_total": "2; ", "mirror_tickets": "2; ", "mirror_hosts": "0; ", "claims_total": "lost 0; won 0; ", "jobs_queued_total": "5 acme 2; ", "settle_lag_seconds": "0; "} {
 			s.want(name, got[name], want)
 		}
 		s.runs("a", map[job.ID]outcome{"waits": {kind: failure.InvalidWorkflow}})

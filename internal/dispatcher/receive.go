@@ -127,11 +127,14 @@ func (d *Dispatcher) refuseSoon(ctx context.Context, delivery queue.Delivery, in
 
 // refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
 // may be repeated. The chain is that of the id which the publisher follows. When another job has that id, it is not touched:
-// the message ends under an id that the dispatcher makes.
+// the message ends under an id that the dispatcher makes, and a dead letter that was stored a moment too early is taken back.
 func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
-	id, err := d.endRefused(ctx, &delivery.Message, delivery.PublishedID(), invalid)
+	id, letter, err := d.endRefused(ctx, &delivery.Message, delivery.PublishedID(), invalid)
 	if errors.Is(err, queue.ErrOvertaken) && id != delivery.OwnID() {
-		id, err = d.endRefused(ctx, &delivery.Message, id, invalid)
+		first := id
+		if id, _, err = d.endRefused(ctx, &delivery.Message, first, invalid); id != first {
+			d.takeLetterBack(ctx, letter, first)
+		}
 	}
 	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
 		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
@@ -145,26 +148,26 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invali
 	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
 }
 
-// endRefused stores the letter and the end of an invalid message under an id that no other job has, and gives that id.
-func (d *Dispatcher) endRefused(ctx context.Context, m *job.Message, id job.ID, invalid error) (job.ID, error) {
+// endRefused stores the letter and the end of an invalid message under an id that no other job has, and gives that id and the letter.
+func (d *Dispatcher) endRefused(ctx context.Context, m *job.Message, id job.ID, invalid error) (_ job.ID, letter uint64, err error) {
 	last, found, err := d.q.Last(ctx, job.Tenant(m.Tenant), id)
 	if err != nil {
-		return id, err
+		return id, 0, err
 	}
 	if ended := last.Reason == string(failure.InvalidJob) && last.Sequence == m.Sequence; found && !ended {
 		id, last = m.OwnID(), queue.Link{}
 	} else if ended {
-		return id, nil // by an earlier delivery
+		return id, 0, nil // by an earlier delivery
 	}
 	e := job.Event{
 		EventKind: job.Dead, Job: id, Tenant: job.Tenant(m.Tenant), Priority: m.Priority, Time: d.clock(),
 		Sequence: m.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
 	}
-	if _, err := d.q.Bury(ctx, m, &e, last.ChainSequence); err != nil {
-		return id, err
+	if letter, err = d.q.Bury(ctx, m, &e, last.ChainSequence); err != nil {
+		return id, 0, err
 	}
 	_, err = d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
-	return id, err
+	return id, letter, err
 }
 
 // sharedText is a string that several goroutines write and read.

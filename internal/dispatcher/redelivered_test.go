@@ -2,6 +2,7 @@ package dispatcher_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -180,5 +181,45 @@ func TestAFailureIsSettledWithoutTheBeginningOfTheChain(t *testing.T) {
 		s.pass(time.Second)
 		s.want("chain", s.story("x"), "started failed dead:not_retryable")
 		s.want("jobs", s.left(), 0)
+	})
+}
+
+// What cannot be removed with an ended job is removed by its next delivery.
+func TestAnEndedJobWhoseSecretsCannotBeRemovedIsDeliveredAgain(t *testing.T) {
+	t.Parallel()
+	for effect, edit := range map[string]func(*job.Spec){
+		"drop keys": func(spec *job.Spec) { spec.APIKeys = true }, "erase": func(spec *job.Spec) { spec.ExtraData = []byte(`{"key":"k"}`) },
+	} {
+		t.Run(effect, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				s.dispatcher(dispatcher.Config{})
+				s.submit("x", edit)
+				s.pass(time.Second)
+				s.cuts(map[string]error{effect: errCut})
+				if _, _, err := s.End(context.Background(), "acme", "x", queue.Cancelling{By: "acme"}); err != nil {
+					t.Fatal(err)
+				}
+				s.pass(500 * time.Millisecond)
+				s.want("jobs while that fails", s.left(), 1)
+				s.pass(2 * time.Second)
+				s.want("jobs", s.left(), 0)
+				s.want("removed", len(s.done(effect)), 1)
+			})
+		})
+	}
+}
+
+func TestAStartedJobWhoseHostIsGoneIsTriedAgainElsewhere(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.begunBefore("x")
+		s.goOn("x", job.Started, func(e *job.Event) { e.Host, e.Attempt = "gone", 1 })
+		s.dispatcher(dispatcher.Config{})
+		s.runs("b", nil)
+		s.pass(ackWait + time.Minute)
+		s.want("chain", s.story("x"), "queued started failed retrying started completed")
+		lost, _, err := s.LastOf(t.Context(), "acme", "x", job.Failed)
+		s.want("the attempt that is lost", fmt.Sprint(lost.Host, " ", lost.Kind, " ", lost.Message, err), "gone lost host gone and its agent are gone<nil>")
 	})
 }

@@ -124,7 +124,7 @@ func TestEachHostIsRelayedInFullOnceInAPresenceTTL(t *testing.T) {
 	s.want(true, func() []string { return s.names }, now)
 	s.sends(now.Add(time.Second))
 	times := map[string]int{}
-	s.relays.send = func(r queue.Relay) bool {
+	s.send = func(r queue.Relay) bool {
 		for i := range r.States {
 			if !r.States[i].Brief {
 				times[r.States[i].Host]++

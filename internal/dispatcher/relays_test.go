@@ -249,3 +249,20 @@ func TestInALargeFleetTheHomeOfATenantThatDiesIsReplaced(t *testing.T) {
 		f.want("at once", f.runningMost(ids), 2)
 	})
 }
+
+func TestAHostWhoseStartIsReceivedIsKnownAtOnce(t *testing.T) {
+	t.Parallel()
+	inLargeFleet(t, time.Second, func(f *largeFleet) {
+		f.pass(20 * time.Second) // the dispatchers that came late have taken over their hosts
+		f.agent(&agent{name: "new"})
+		f.mu.Lock()
+		for _, tell := range f.starts {
+			tell("new")
+		}
+		f.mu.Unlock()
+		f.pass(time.Second)
+		for n, d := range f.mains {
+			f.want(fmt.Sprintf("d%d knows the new host", n), d.Knows("new"), true)
+		}
+	})
+}

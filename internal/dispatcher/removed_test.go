@@ -179,3 +179,29 @@ func TestWhyTellsNothingOfTheJobThatHasTheSequenceOfAnOlderOne(t *testing.T) {
 		s.want("why", why.Text, "it has just stopped waiting: ask again")
 	})
 }
+
+func TestNothingIsLookedForWhileTheStreamCannotBeCounted(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		gone := s.submit("gone")
+		s.submit("stays")
+		s.pass(time.Second)
+		s.remove(gone)
+		s.mu.Lock()
+		s.cut = func(effect string) error {
+			if effect == "count the lanes" {
+				return errCut
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		s.pass(time.Minute)
+		s.want("reads", len(s.done("read ")), 0)
+		s.mu.Lock()
+		s.cut = nil
+		s.mu.Unlock()
+		s.pass(time.Minute)
+		s.want("chain", s.story("gone"), "queued waiting:none_capable cancelled")
+	})
+}

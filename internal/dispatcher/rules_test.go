@@ -1,6 +1,7 @@
 package dispatcher_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -42,6 +43,7 @@ func TestAGrantHoldsUntilItIsRemoved(t *testing.T) {
 		s.set(names.GrantsBucket, "a", nil, -1)
 		s.pass(time.Second)
 		s.want("afterwards", s.story("x"), "queued waiting:other_tenants started completed")
+		s.want("whom it serves", len(operator[queue.HostsAnswer](s, "hosts", nil).Hosts[0].Tenants), 0)
 	})
 }
 
@@ -159,5 +161,74 @@ func TestWhyTellsOperatorsWhyAHostTakesNoJobs(t *testing.T) {
 		if strings.Contains(operators["well"], "(") || len(operators) != 4 {
 			t.Errorf("%q", operators)
 		}
+	})
+}
+
+// Lanes take turns by the GPU-seconds that they have used lately.
+func TestWhoHasUsedLessOfTheFleetIsNext(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.agent(&agent{name: "a", outcome: func(*queue.Offer) outcome { return outcome{takes: 10 * time.Second} }})
+		for _, id := range []job.ID{"first", "second", "third"} {
+			s.submit(id)
+			s.pass(time.Second)
+		}
+		s.submitAs("bolt", job.Usual, "late")
+		s.pass(8 * time.Second)
+		s.want("offers", s.done("offer"), []string{"offer first to a", "offer late to a"})
+	})
+}
+
+func TestAHostWhosePresenceIsRemovedIsGoneAtOnce(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.agent(&agent{name: "a"})
+		s.pass(time.Second)
+		s.want("known", s.main.Knows("a"), true)
+		s.vanish("a")
+		s.pass(time.Second)
+		s.want("known afterwards", s.main.Knows("a"), false)
+		s.want("announced", s.done("announce"), []string{"announce a offline"})
+	})
+}
+
+func TestAJobThatNoHostCanRunWaitsForFiveMinutes(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		s.can("a", "Other")
+		s.pass(time.Second)
+		s.submit("x")
+		s.pass(4*time.Minute + 50*time.Second)
+		s.want("chain before", s.story("x"), "queued waiting:none_capable")
+		s.pass(20 * time.Second)
+		s.want("chain", s.story("x"), "queued waiting:none_capable dead:no_capable_host")
+	})
+}
+
+func TestOneHostIsListedWithItsAttemptsAndHowBusyItWas(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.runs("a", nil)
+		s.pass(time.Second)
+		for n, id := range []job.ID{"x", "y"} {
+			s.submit(id, func(spec *job.Spec) { spec.Workflow = graph(n) })
+			s.pass(time.Second)
+		}
+		one := operator[queue.HostsAnswer](s, "hosts", queue.HostsRequest{Host: "a", Attempts: true, Trend: true}).Hosts[0]
+		s.want("steps", len(one.Busy), 30)
+		if len(one.Attempts) != 2 {
+			t.Fatalf("%+v", one.Attempts)
+		}
+		last := one.Attempts[0]
+		s.want("the last attempt", fmt.Sprintln(last.Tenant, last.Job, last.Attempt, last.State, last.Hash == hashOf(t, 1), last.RanFor > 0, last.Begun.IsZero()), "acme y 1 completed true true false\n")
+		plain := operator[queue.HostsAnswer](s, "hosts", queue.HostsRequest{Host: "a"}).Hosts[0]
+		s.want("when they are not asked for", len(plain.Attempts)+len(plain.Busy), 0)
+		text, err := json.Marshal(operator[queue.HostsAnswer](s, "hosts", queue.HostsRequest{Host: "none"}))
+		s.want("of a host that is not there", fmt.Sprint(string(text), err), `{"hosts":[]}<nil>`)
 	})
 }

@@ -250,13 +250,21 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 	if next == len(chain) {
 		return nil // the answer came from a copy of the stream that lags behind: the lease decides
 	}
-	if letter != 0 && chain[next].EventKind != job.Dead {
-		if err := d.q.Purge(ctx, &queue.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
-			d.log.Debug("cannot take a dead letter back", "job", o.job.ID, "error", err) // it may have been taken back before a crash
-		}
+	if chain[next].EventKind != job.Dead {
+		d.takeLetterBack(ctx, letter, o.job.ID)
 	}
 	if chain[len(chain)-1].EventKind.Terminal() {
 		d.finish(ctx, &o.message, o.lease)
 	}
 	return nil
+}
+
+// takeLetterBack removes a dead letter of a job that is not dead.
+func (d *Dispatcher) takeLetterBack(ctx context.Context, letter uint64, id job.ID) {
+	if letter == 0 {
+		return
+	}
+	if err := d.q.Purge(ctx, &queue.DeadLetter{Sequence: letter, Job: id}); err != nil {
+		d.log.Debug("cannot take a dead letter back", "job", id, "error", err) // it may have been taken back before a crash
+	}
 }

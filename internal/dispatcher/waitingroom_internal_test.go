@@ -163,3 +163,37 @@ func TestATicketBecomesDueLaterWhereItIsNotAtHome(t *testing.T) {
 	p.remove("other")
 	same(t, "a ticket that is due", s.inTurn(x, noonUTC, noonUTC.Add(time.Minute)).NotBefore, noonUTC.Add(time.Minute))
 }
+
+// The home of a tenant with a cap gives its jobs to hosts, and no other dispatcher does, so nothing is left to anybody.
+func TestATicketOfATenantWithACapIsDueForEverybodyAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newTicketScene(t, peersOf("other"))
+	x := ticketOf(ownedJob(t, "capped", 1, 1), 1)
+	x.Job, x.NotBefore = route.JobID(nameAwayFromHome("job-%d")), noonUTC.Add(time.Minute)
+	same(t, "due", s.inTurn(x, noonUTC, noonUTC).NotBefore, noonUTC.Add(time.Minute))
+}
+
+func TestHostsThatATicketAvoidsAreLeftToItsHomeFirst(t *testing.T) {
+	t.Parallel()
+	p := peersOf()
+	s := newTicketScene(t, p)
+	x := ticketOf(ownedJob(t, "acme", 1, 1), 1)
+	x.Job, x.Avoid, x.AvoidUntil = route.JobID(nameAwayFromHome("job-%d")), []string{"a"}, noonUTC.Add(time.Minute)
+	until := func() time.Time {
+		got, _ := s.room.Get(1)
+		return got.AvoidUntil.UTC()
+	}
+	s.put(s.inTurn(x, noonUTC, noonUTC))
+	for range 2 {
+		p.put("other", noonUTC)
+		s.rehome(noonUTC, always)
+		same(t, "beside its home", until(), noonUTC.Add(time.Minute+40*time.Millisecond))
+		p.remove("other")
+		s.rehome(noonUTC, always)
+		same(t, "alone", until(), noonUTC.Add(time.Minute))
+	}
+	s.room.Remove(1)
+	s.rehome(noonUTC, always)
+	_, waits := s.room.Get(1)
+	same(t, "one that waits no more", []any{waits, len(s.due)}, []any{false, 0})
+}

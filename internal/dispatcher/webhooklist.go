@@ -74,7 +74,7 @@ func (d *Dispatcher) apiWebhooks(ctx context.Context, r jetstream.WebhooksReques
 	if err != nil {
 		return answer, err
 	}
-	if err := d.history.caughtUpSoon(ctx); err != nil {
+	if err := d.history.caughtUp(ctx); err != nil {
 		return answer, err
 	}
 	waiting, err := d.q.CountUndelivered(ctx)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -41,14 +42,14 @@ func TestAWebhookIsMadeChangedAndRemoved(t *testing.T) {
 		s.want("rotated at once", rotated.Webhook.Rotated, (*time.Time)(nil))
 		list := answered[jetstream.WebhooksAnswer](s, "acme", "webhooks", jetstream.WebhooksRequest{}).Webhooks
 		s.want("webhooks", fmt.Sprint(len(list), list[0].Events, list[0].Pending, list[0].Oldest.Equal(s.Now())), "1 [job.dead] 2 true")
-		s.want("removed", answered[jetstream.RemoveWebhookAnswer](s, "acme", "webhooks.remove", jetstream.RemoveWebhookRequest{Name: "hook"}).Count, 1)
+		s.want("removed", answered[jetstream.RemoveWebhookAnswer](s, "acme", "webhooks.remove", jetstream.RemoveWebhookRequest{Name: "hook", By: "ann"}).Count, 1)
 		s.want("left", len(answered[jetstream.WebhooksAnswer](s, "acme", "webhooks", jetstream.WebhooksRequest{}).Webhooks), 0)
 		s.want("acts", s.whoActed(), []string{
 			`webhooks.set by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook","url":"https://a.example"}`,
 			`webhooks.set by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook","events":["job.dead"]}`,
 			`webhooks.rotate by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook"}`,
 			`webhooks.rotate by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook","overlap":"0s"}`,
-			`webhooks.remove by tenant acme for "acme": 1 of {"tenant":"acme","name":"hook"}`,
+			`webhooks.remove by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook"}`,
 		})
 	})
 }
@@ -58,19 +59,21 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		answered[jetstream.SetWebhookAnswer](s, "acme", "webhooks.set", jetstream.SetWebhookRequest{Name: "hook", URL: "https://a.example", Events: []string{"job.queued"}})
-		test := answered[jetstream.TestWebhookAnswer](s, "acme", "webhooks.test", jetstream.TestWebhookRequest{Name: "hook"})
+		test := answered[jetstream.TestWebhookAnswer](s, "acme", "webhooks.test", jetstream.TestWebhookRequest{Name: "hook", By: "ann"})
+		acts := s.whoActed()
+		s.want("the test's record", acts[len(acts)-1], `webhooks.test by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook"}`)
 		s.want("the test", s.webhooks.waiting["acme.hook"], []queue.Undelivered{{Time: s.Now().UTC(), Test: test.ID}})
 		s.want("its name", strings.HasPrefix(test.ID, "test_"), true)
 		s.webhooks.waiting = map[string][]queue.Undelivered{}
 
 		s.queued("acme", "old")
-		s.pass(time.Hour)
+		s.pass(10 * time.Minute)
 		s.queued("acme", "a", "b", "c", "d")
 		s.goOn("a", job.Started) // of a type that it does not want
 		s.queued("bolt", "other")
 		s.webhooks.delivered["acme.hook b 3"] = true
 		redeliver := func(r jetstream.RedeliverRequest) string {
-			r.Name = "hook"
+			r.Name, r.By = "hook", "ann"
 			answer := answered[jetstream.RedeliverAnswer](s, "acme", "webhooks.redeliver", r)
 			var sequences []uint64
 			for _, u := range s.webhooks.waiting["acme.hook"] {
@@ -82,22 +85,26 @@ func TestAWebhookIsTestedAndItsEventsAreDeliveredAgain(t *testing.T) {
 			s.webhooks.waiting = map[string][]queue.Undelivered{}
 			return fmt.Sprint(answer.Count, sequences, answer.Next)
 		}
-		s.want("what was missed lately", redeliver(jetstream.RedeliverRequest{Since: "30m"}), "3 [2 4 5] 0")
-		s.want("with what was delivered", redeliver(jetstream.RedeliverRequest{Since: "30m", All: true, Limit: 4}), "4 [2 3 4 5] 5")
+		s.want("what was missed lately", redeliver(jetstream.RedeliverRequest{Since: "5m"}), "3 [2 4 5] 0")
+		s.want("with what was delivered", redeliver(jetstream.RedeliverRequest{Since: "5m", All: true, Limit: 4}), "4 [2 3 4 5] 5")
 		s.want("a page", redeliver(jetstream.RedeliverRequest{Since: "2h", Limit: 2}), "2 [1 2] 2")
 		s.want("the next page", redeliver(jetstream.RedeliverRequest{Since: "2h", Limit: 2, After: 2}), "2 [4 5] 5")
 		s.want("one that was delivered", redeliver(jetstream.RedeliverRequest{Sequence: 3}), "1 [3] 0")
 		_, err := callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Sequence: 7})
 		refused[*jetstream.NotFound](s, err) // another tenant's
+		_, err = callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Sequence: 99})
+		refused[*jetstream.NotFound](s, err)
+		acts = s.whoActed()
+		s.want("the record of one", acts[len(acts)-1], `webhooks.redeliver by tenant acme: ann for "acme": 1 of {"tenant":"acme","name":"hook","sequence":3}`)
 		for _, r := range []jetstream.RedeliverRequest{{Name: "hook"}, {Name: "hook", Since: "1h", Sequence: 1}, {Name: "hook", Since: "lately"}, {Name: "hook", Since: "1h", Limit: -1}} {
 			_, err := callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", r)
 			refused[*jetstream.BadRequest](s, err)
 		}
 		s.webhooks.most = 2
-		_, err = callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Since: "30m"})
+		_, err = callAs[jetstream.RedeliverAnswer](s.memory, "acme", "webhooks.redeliver", jetstream.RedeliverRequest{Name: "hook", Since: "5m"})
 		refused[*jetstream.TooMany](s, err)
-		acts := s.whoActed()
-		s.want("the last act", acts[len(acts)-1], `webhooks.redeliver by tenant acme for "acme": 2 of {"tenant":"acme","name":"hook","since":"30m"}`)
+		acts = s.whoActed()
+		s.want("the last act", acts[len(acts)-1], `webhooks.redeliver by tenant acme for "acme": 2 of {"tenant":"acme","name":"hook","since":"5m"}`)
 	})
 }
 
@@ -202,5 +209,58 @@ func TestAWebhookWhoseSecretCannotBeToldStaysAsItWas(t *testing.T) {
 		list := answered[jetstream.WebhooksAnswer](s, "acme", "webhooks", jetstream.WebhooksRequest{}).Webhooks
 		s.want("rotated until", list[0].Rotated, (*time.Time)(nil))
 		s.want("acts", len(s.whoActed()), 3) // those that failed may have changed something
+	})
+}
+
+// The last tries of a webhook are among the stored events, and without them the list would say that nothing was tried.
+func TestAListOfWebhooksWaitsUntilTheirTriesAreRead(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Second)
+		s.mu.Lock()
+		s.cut = func(effect string) error {
+			if effect == "state of events" {
+				return errCut
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		go func() {
+			goBy(3 * time.Second)
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.cut = nil
+		}()
+		begun := time.Now()
+		err := s.ask(cutCall{name: "webhooks"})
+		s.want("it is answered", err, nil)
+		s.want("when they can be read", time.Since(begun) >= 3*time.Second, true)
+	})
+}
+
+func TestTheLastTriesOfAWebhookAreListedWithIt(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		answered[jetstream.SetWebhookAnswer](s, "acme", "webhooks.set", jetstream.SetWebhookRequest{Name: "hook", URL: "https://a.example"})
+		store := func(subject string, value any) {
+			s.events = append(s.events, queue.Link{Event: job.Event{Reason: subject, Metadata: encoded(t, value), Time: s.Now()}, ChainSequence: uint64(len(s.events) + 1)})
+		}
+		for n := range 8 {
+			try := jetstream.WebhookTry{Tenant: "acme", Webhook: "hook", ID: fmt.Sprint("try-", n), Outcome: jetstream.Delivered, Time: s.Now().Add(time.Duration(n-1) * time.Second)}
+			store(names.TrySubject("acme", "hook", names.NoJob, fmt.Sprint(n+1), "delivered"), try)
+		}
+		store("comfy.events.operator.drain", "what the list does not tell of")
+		tries := func(most int) string {
+			var ids []string
+			for _, try := range operator[jetstream.WebhooksAnswer](s, "webhooks", jetstream.WebhooksRequest{Tries: most}).Webhooks[0].Tries {
+				ids = append(ids, try.ID)
+			}
+			return strings.Join(ids, " ")
+		}
+		s.want("the usual number", tries(0), "try-7 try-6 try-5 try-4 try-3")
+		s.want("two", tries(2), "try-7 try-6")
+		s.want("all since it was made", tries(20), "try-7 try-6 try-5 try-4 try-3 try-2 try-1")
 	})
 }
