@@ -120,7 +120,7 @@ func (l *loop) makeJobParts() {
 			l.waiting.takeIn(c, now)
 			l.changes.all()
 		},
-		state: func() { l.walk(d.readTicketLog) },
+		state: func(known uint64) { l.walk(func(ctx context.Context) { d.readTicketLog(ctx, known) }) },
 		read:  func(after uint64) { l.walk(func(ctx context.Context) { d.readTickets(ctx, after) }) },
 	})
 	l.waiting.fresh, l.fanOut.news = l.news.watched, l.news

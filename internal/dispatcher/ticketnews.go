@@ -44,7 +44,7 @@ const (
 type ticketNewsParts struct {
 	relay  func(c queue.Change[queue.Ticket])                // sends a change to the other dispatchers
 	takeIn func(c queue.Change[queue.Ticket], now time.Time) // takes a change into the waiting room
-	state  func()                                            // reads the bucket's state, and has the loop call logged
+	state  func(known uint64)                                // reads the bucket's state, and has the loop call logged
 	read   func(after uint64)                                // reads the changes behind a revision, and has the loop call found for each, and then readAll
 	ttl    time.Duration                                     // of a presence
 }
@@ -138,7 +138,7 @@ func (n *ticketNews) look(now time.Time) {
 	}
 	if now.Sub(n.looked) >= n.ttl/3 {
 		n.looked = now
-		n.state()
+		n.state(n.known)
 	}
 	switch {
 	case n.known >= n.top:
@@ -150,12 +150,13 @@ func (n *ticketNews) look(now time.Time) {
 	}
 }
 
-// logged takes in the state of the bucket.
-func (n *ticketNews) logged(log queue.TicketLog) {
+// logged takes in the state of the bucket. It was asked for when all changes up to asked were known: this dispatcher's own ones may have
+// come meanwhile.
+func (n *ticketNews) logged(log queue.TicketLog, asked uint64) {
 	if !n.closed {
 		return
 	}
-	anew := !n.made.IsZero() && !n.made.Equal(log.Made) || log.Last < n.known
+	anew := !n.made.IsZero() && !n.made.Equal(log.Made) || log.Last < asked
 	if n.made = log.Made; anew {
 		n.lost = true
 		return
@@ -210,14 +211,14 @@ func (d *Dispatcher) claimTicket(ctx context.Context, key string, revision uint6
 	return true, nil
 }
 
-// readTicketLog reads the state of the bucket.
-func (d *Dispatcher) readTicketLog(ctx context.Context) {
+// readTicketLog reads the state of the bucket, of which all changes up to known are known.
+func (d *Dispatcher) readTicketLog(ctx context.Context, known uint64) {
 	log, err := d.q.TicketLog(ctx)
 	if err != nil {
 		d.log.Debug("cannot read the state of the bucket of tickets", "error", err)
 		return
 	}
-	d.loop.tell(func(time.Time) { d.loop.news.logged(log) })
+	d.loop.tell(func(time.Time) { d.loop.news.logged(log, known) })
 }
 
 // readTickets reads the changes of tickets behind a revision.
