@@ -91,7 +91,7 @@
 //	it says why something failed and what follows                   internal/failure (a new kind: the list above Kinds, kind.go)
 //	it turns bytes into a job or an event, or back                  internal/job
 //	it lists or counts jobs by what their events say                internal/job (fold.go)
-//	it compares, ranks, counts, computes a delay or a block         internal/route
+//	it compares, ranks, counts, computes a delay or a block         internal/route (how long a block lasts: BlockFor, policy.go)
 //	it is the name of a subject, stream, bucket or header           internal/names
 //	it reads or writes NATS for dispatchers or agents, or acks      internal/queue
 //	a program that submits and follows jobs needs it                jetstream

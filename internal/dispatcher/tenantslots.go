@@ -164,7 +164,7 @@ func (s *tenantSlots) looked(key idKey) { delete(s.looks, key) }
 
 // lookAtSlot frees a slot whose job does not run any more; patiently it waits some time for that.
 func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) {
-	if err := d.freeSlot(ctx, tenant, s, patient); err != nil {
+	if err := d.freeTenantSlot(ctx, tenant, s, patient); err != nil {
 		d.log.Debug("cannot look at a slot", "tenant", tenant, "job", s.Job, "error", err)
 	}
 	d.loop.tell(func(time.Time) { d.loop.slots.looked(idKey{tenant, s.Job}) })
@@ -241,8 +241,8 @@ func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *queue.S
 	return d.clock().Sub(s.Time) > d.q.PresenceTTL(), nil
 }
 
-// freeSlot frees a slot whose job does not run any more; patiently it waits some time for that.
-func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) error {
+// freeTenantSlot frees a slot of a tenant with a cap whose job does not run any more; patiently it waits some time for that.
+func (d *Dispatcher) freeTenantSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) error {
 	for pause := 4 * time.Millisecond; ; pause *= 2 {
 		over, err := d.slotOver(ctx, tenant, &s)
 		if err != nil {

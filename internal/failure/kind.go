@@ -54,7 +54,7 @@ const (
 //     internal/agent inputs.go, attempt.go or report.go, in internal/dispatcher redelivered.go;
 //   - consequences in internal/agent/consequences.go, whose switch has to name every kind, and notRecorded in internal/agent/record.go, if
 //     ComfyUI has no record of such a prompt;
-//   - where a kind that it is like has a case of its own: grep failure.ThatKind finds these;
+//   - where a kind that it is like has a case of its own: search for failure. and the name of that kind;
 //   - docs/failures.md, whose table a test compares with the rows, and the table of kinds in docs/troubleshooting.md.
 //
 // A new Scope is also handled by Scope.String, Strikes.Add (internal/route/strikes.go), recovered (internal/route/success.go), and, in

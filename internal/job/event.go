@@ -35,7 +35,14 @@ func (k EventKind) Terminal() bool { return k == Completed || k == Dead || k == 
 // job may never be published.
 const Unseen = "unseen"
 
-// Event is one link of a job's chain. Fields that do not concern its kind are empty and left out of the JSON.
+// Event is one link of a job's chain. Fields that do not concern its kind are empty and left out of the JSON. A new field has its place in:
+//
+//   - event.go: here;
+//   - brief.go: Brief.take, of which TestEveryFieldOfAnEventIsKnownToLists demands it;
+//   - lean.go: leanMember, where its type is looked at, and Lean if it may be long;
+//   - encode.go, only if every job has it;
+//   - where it is set: in internal/dispatcher, or for started, completed and failed in internal/agent/report.go;
+//   - docs/contract.md, whose table a test compares with the fields.
 type Event struct {
 	EventKind EventKind `json:"-"`
 

@@ -261,7 +261,7 @@ func (f *Fold) insert(e *StoredEvent) uint32 {
 		f.tenants[name] = t
 	}
 	t.rows++
-	t.counts[0]++ // Add takes it away again
+	t.counts[0]++ // of queued, the state of a new row, which Add then changes to that of the event
 	f.rows[at] = row{
 		id: ID(strings.Clone(string(e.Job))), tenant: name, first: e.Sequence, firstAt: e.Time.UnixNano(), next: next,
 	}

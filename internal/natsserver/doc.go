@@ -1,5 +1,5 @@
-// Package natsserver is NATS as the server sees it: nats-server inside this process, and the folder of keys by which a nats-server,
-// this one or the operator's own, lets only a closed fleet in.
+// Package natsserver starts nats-server inside this process, and makes the folder of keys with which a nats-server, this one or the
+// operator's own, lets nobody but a closed fleet in.
 //
 // # The server
 //
@@ -23,18 +23,19 @@
 // An AccessFolder has the keys of a closed fleet and says what each key may do.
 //
 // Guarantee: with the credentials of a tenant or of a host a program reaches only what grants.go lists for it in NATS, whatever
-// it sends and whatever reply subject it chooses. That rests on accounts, not on the permissions of users: NATS does not check
-// a reply subject, but a reply never leaves the account of the request.
+// it sends and whatever reply subject it chooses. Permissions of a user alone cannot guarantee this, since NATS does not check reply
+// subjects. So every tenant and every host has an account of its own: NATS delivers a reply only within the account of the request.
 //
 // The fleet has one account, with JetStream; its users are dispatchers and operators. Every tenant, every host and the
 // watchers have an account of their own without JetStream, which imports the subjects of its grants from the fleet's.
 // Every export is private: an import needs an activation token that the exporting account has signed for this one
-// importing account and this one subject. So a tenant cannot use another's name in a subject, and an account that imports
-// another's lane gets nothing, even when the operator's key has signed it.
+// importing account and this one subject. So a tenant cannot use another's name in a subject. An account that imports the
+// subjects of another's jobs without such a token gets nothing.
 //
 //	folder.go         makes a folder and opens it
-//	holders.go        who has credentials, and how they get them; holdernames.go; hostgrants.go: what a host was given
-//	grants.go         what each may do; gatewaygrants.go
+//	holders.go        who has credentials, and how they get them; holdernames.go: their names
+//	hostgrants.go     the tenants and slots that a host was given
+//	grants.go         the subjects that each may use; gatewaygrants.go: those of gateways
 //	accounts.go       the accounts that follow from the grants; keys.go signs them
 //	revoke.go         takes credentials back
 //	changes.go        how servers hear of changes: this process, or another by a file and by Push

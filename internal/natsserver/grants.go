@@ -65,8 +65,8 @@ var exported = []grant{
 	{subject: names.AllLive, stream: true},
 }
 
-// tenantGrants: a tenant publishes to its lanes, makes calls in its name, and follows the stored and live events of its jobs.
-func tenantGrants(tenant string) []grant {
+// tenantSubjects: a tenant publishes to its lanes, makes calls in its name, and follows the stored and live events of its jobs.
+func tenantSubjects(tenant string) []grant {
 	return []grant{
 		{subject: names.LanesSubject(job.Tenant(tenant))},
 		{subject: names.TenantPrefix + tenant + ".>", answers: true},
@@ -75,9 +75,9 @@ func tenantGrants(tenant string) []grant {
 	}
 }
 
-// hostGrants: what the agent of one host does. It may publish the ends and the progress of its tenants' jobs; of all tenants' jobs when
+// hostSubjects: what the agent of one host does. It may publish the ends and the progress of its tenants' jobs; of all tenants' jobs when
 // it has no tenants.
-func hostGrants(host string, tenants []string) []grant {
+func hostSubjects(host string, tenants []string) []grant {
 	own := []grant{
 		{subject: names.AppendSubject(names.HostEventsPrefix + host + ".*")},
 		{subject: names.StateSubject(host)},
@@ -120,8 +120,8 @@ func hostGrants(host string, tenants []string) []grant {
 	return own
 }
 
-// watcherGrants: a watcher reads every event, and does nothing else.
-func watcherGrants() []grant {
+// watcherSubjects: a watcher reads every event, and does nothing else.
+func watcherSubjects() []grant {
 	return []grant{
 		{subject: names.AllEvents, stream: true},
 		{subject: names.AllLive, stream: true},

@@ -51,7 +51,7 @@ func (f *AccessFolder) Tenant(name string, s TenantSettings) (string, error) {
 		return "", fmt.Errorf("a message of tenant %s could have only %d bytes: give at least %d, so that a piece of a file and a usual job fit, or leave it out", name, s.MaxPayload, LeastTenantPayload)
 	}
 	return f.hold(TenantHolder, name, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
-		claims, err := f.outsider(fileName(TenantHolder, name), pair, tenantGrants(name), nil)
+		claims, err := f.outsider(fileName(TenantHolder, name), pair, tenantSubjects(name), nil)
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +98,7 @@ func (f *AccessFolder) Agent(host string, s AgentSettings) (string, error) {
 		if slices.Equal(tenants, []string{Everyone}) {
 			tenants = nil
 		}
-		claims, err := f.outsider(fileName(AgentHolder, host), pair, hostGrants(host, tenants), offered(host))
+		claims, err := f.outsider(fileName(AgentHolder, host), pair, hostSubjects(host, tenants), offered(host))
 		if err == nil && len(tenants) > 0 {
 			claims.DefaultPermissions.Sub.Allow.Add(names.CancelledEvents) // of its tenants, since no other event comes into the account
 		}
@@ -112,7 +112,7 @@ func (f *AccessFolder) Agent(host string, s AgentSettings) (string, error) {
 // Watcher makes the account and credentials with which a program may read every event and do nothing else.
 func (f *AccessFolder) Watcher() (string, error) {
 	return f.hold(WatcherHolder, "", func(pair nkeys.KeyPair, _ *jwt.AccountClaims) (*jwt.AccountClaims, error) {
-		return f.outsider(fileName(WatcherHolder, ""), pair, watcherGrants(), nil)
+		return f.outsider(fileName(WatcherHolder, ""), pair, watcherSubjects(), nil)
 	})
 }
 

@@ -33,7 +33,7 @@ const (
 	longestRest     = 5 * time.Minute
 )
 
-// restAfter is how long a lane rests after so many failures in a row.
+// restAfter is how long an endpoint rests after so many failures in a row.
 func restAfter(fails int) time.Duration {
 	if fails < failsBeforeRest {
 		return 0

@@ -31,27 +31,27 @@ func eventID(n *jetstream.Note) string {
 }
 
 // try makes one try, records it and removes the delivery or has it come again.
-func (w *Webhooks) try(ctx context.Context, h *queue.Handed) verdict {
+func (w *Webhooks) try(ctx context.Context, h *queue.Handed) tryOutcome {
 	d, why, err := w.prepare(ctx, h)
 	switch {
 	case err != nil:
 		w.failed("prepare a try of a webhook")(err)
-		return verdict{}
+		return tryOutcome{}
 	case d == nil:
 		w.log.Debug("nothing is delivered", "webhook", h.Name, "owner", h.Owner, "sequence", h.Sequence, "reason", why)
 		w.logFailed(h.Done())
-		return verdict{}
+		return tryOutcome{}
 	}
 	fleet, err := w.q.Secret(ctx, queue.WebhooksSecret)
 	if err != nil {
 		w.failed("read the secret of webhooks")(err)
-		return verdict{}
+		return tryOutcome{}
 	}
 	begun := time.Now()
 	result := w.send.post(ctx, d.hook.URL, &d.message, d.hook.Secrets(fleet, w.q.Now()), w.q.Now())
 	if ctx.Err() != nil && result.err != nil {
 		w.logFailed(h.Later(0)) // this process stops: another one tries
-		return verdict{}
+		return tryOutcome{}
 	}
 	took := time.Since(begun)
 	w.metrics.took.Observe(took.Seconds())
@@ -61,7 +61,7 @@ func (w *Webhooks) try(ctx context.Context, h *queue.Handed) verdict {
 }
 
 // conclude takes in what came of the request.
-func (w *Webhooks) conclude(ctx context.Context, d *delivery, result *sent, took time.Duration) verdict {
+func (w *Webhooks) conclude(ctx context.Context, d *delivery, result *sent, took time.Duration) tryOutcome {
 	try := jetstream.WebhookTry{
 		Tenant: d.Owner, Webhook: d.Name, ID: d.id, Type: d.typ, Sequence: d.Sequence, Job: d.job, Outcome: jetstream.Delivered, Status: result.status,
 		Took: job.Duration(took.Round(time.Microsecond)), Waited: job.Duration(w.q.Now().Sub(d.Time).Round(time.Millisecond)),
@@ -69,25 +69,25 @@ func (w *Webhooks) conclude(ctx context.Context, d *delivery, result *sent, took
 	if result.delivered() {
 		w.record(ctx, &try)
 		w.logFailed(d.Done())
-		return verdict{tried: true}
+		return tryOutcome{tried: true}
 	}
 	try.Error = result.words(w.cfg.Timeout)
 	w.log.Debug("a delivery failed", "webhook", d.Name, "owner", d.Owner, "status", result.status, "error", result.err)
 	if result.status == http.StatusGone {
 		w.disable(ctx, d, &try, "the receiver answered 410 (Gone)")
-		return verdict{tried: true}
+		return tryOutcome{tried: true}
 	}
 	rest, again := schedule(w.cfg.Schedule).next(w.q.Now().Sub(d.Stored))
 	if !again || d.Test != "" {
 		w.giveUp(ctx, d, &try)
-		return verdict{tried: true, failed: true}
+		return tryOutcome{tried: true, failed: true}
 	}
 	rest = max(rest, result.rest)
 	next := w.q.Now().Add(rest).UTC()
 	try.Outcome, try.Next = jetstream.TryFailed, &next
 	w.record(ctx, &try)
 	w.logFailed(d.Later(rest))
-	return verdict{tried: true, failed: true, rest: result.rest}
+	return tryOutcome{tried: true, failed: true, rest: result.rest}
 }
 
 // logFailed logs that a delivery could not be removed or put off: it comes again.

@@ -43,13 +43,13 @@ func (c WebhookConfig) withDefaults() WebhookConfig {
 
 // Webhooks delivers events.
 type Webhooks struct {
-	q       *queue.Queue
-	cfg     WebhookConfig
-	log     *slog.Logger
-	send    *sender
-	known   *known
-	lanes   *lanes
-	metrics *metrics
+	q         *queue.Queue
+	cfg       WebhookConfig
+	log       *slog.Logger
+	send      *sender
+	known     *known
+	endpoints *endpoints
+	metrics   *metrics
 }
 
 // CheckWebhookAllow refuses a WebhookConfig.Allow that cannot be read.
@@ -77,7 +77,7 @@ func NewWebhooks(q *queue.Queue, cfg WebhookConfig) (*Webhooks, error) {
 		return nil, err
 	}
 	w := &Webhooks{q: q, cfg: cfg, log: cfg.Logger, send: newSender(addresses, &cfg), known: newKnown(), metrics: newMetrics()}
-	w.lanes = &lanes{of: map[string]*lane{}, running: map[string]int{}, try: w.try, failed: w.failed("give a try of a webhook back to its stream")}
+	w.endpoints = &endpoints{of: map[string]*endpoint{}, running: map[string]int{}, try: w.try, failed: w.failed("give a try of a webhook back to its stream")}
 	if cfg.Registerer != nil {
 		w.metrics.register(cfg.Registerer)
 	}
@@ -137,7 +137,7 @@ func (w *Webhooks) work(ctx context.Context) (stop func()) {
 			return w.q.EventsForWebhooks(ctx, w.notice, w.failed("note an event for webhooks"))
 		},
 		func(ctx context.Context) error {
-			return w.q.Undelivered(ctx, func(h *queue.Handed) { w.lanes.take(ctx, h, time.Now()) }, w.failed("receive what is to be delivered to webhooks"))
+			return w.q.Undelivered(ctx, func(h *queue.Handed) { w.endpoints.take(ctx, h, time.Now()) }, w.failed("receive what is to be delivered to webhooks"))
 		},
 	} {
 		loops.Go(func() {
@@ -152,6 +152,6 @@ func (w *Webhooks) work(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		loops.Wait()
-		w.lanes.stop()
+		w.endpoints.stop()
 	}
 }

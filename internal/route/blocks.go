@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// standing is a block in force, as it is kept: in some 130 bytes with the name of its job and its place in the sets,
+// standing is a block in force (for how long: BlockFor, policy.go), as it is kept: in some 130 bytes with the name of its job and its place in the sets,
 // since there may be a hundred thousand.
 type standing struct {
 	cause    unique.Handle[cause]
