@@ -76,6 +76,35 @@ func TestAnInputThatIsNotThereEndsTheJobAndTroubleOnTheWayIsTriedLater(t *testin
 	}
 }
 
+func TestAnInputMayHaveAsManyBytesAsAreTaken(t *testing.T) {
+	t.Parallel()
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" { // without its length
+			_ = http.NewResponseController(w).Flush()
+		}
+		_, _ = w.Write([]byte("miau"))
+	}))
+	t.Cleanup(files.Close)
+	h := start(t, agent.Config{MaxInput: 4, InputURLs: "127.0.0.0/8"})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	h.storedInput("acme/cat.png", "miau")
+	h.storedInput("acme/dog.png", "wuffs")
+	for id, input := range map[job.ID]job.Input{"said": {URL: files.URL + "/a"}, "unsaid": {URL: files.URL + "/long"}, "stored": {Object: "acme/cat.png"}} {
+		input.Node, input.Input, input.Filename = "10", "image", "cat.png"
+		o := h.queued(job.Spec{ID: id, Workflow: json.RawMessage(loads), Inputs: []job.Input{input}})
+		h.accepted(o)
+		if got := await(h, h.fake.uploaded, "the cat"); !strings.HasSuffix(got, "/0-cat.png: miau") {
+			t.Errorf("%s: uploaded %q", id, got)
+		}
+		h.event(o, job.Completed)
+	}
+	o := h.queued(job.Spec{ID: "more", Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", Object: "acme/dog.png"}}})
+	h.accepted(o)
+	if e := h.event(o, job.Failed); e.Kind != failure.InvalidWorkflow || e.Message != "input image of node 10: the file has more than 4 bytes" {
+		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
+}
+
 func TestADataURIIsTakenInEveryFormOfBase64(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})

@@ -44,12 +44,9 @@ func (h *house) api(call string, request, answer any) {
 // room gives COMFY_OUTPUTS so many bytes; -1 is no limit.
 func (h *house) room(bytes int) {
 	h.t.Helper()
-	var info struct {
-		Config map[string]any `json:"config"`
-	}
-	h.api("STREAM.INFO.OBJ_COMFY_OUTPUTS", struct{}{}, &info)
-	info.Config["max_bytes"], info.Config["discard"] = bytes, "new"
-	h.api("STREAM.UPDATE.OBJ_COMFY_OUTPUTS", info.Config, nil)
+	config := h.config("OBJ_COMFY_OUTPUTS")
+	config["max_bytes"], config["discard"] = bytes, "new"
+	h.api("STREAM.UPDATE.OBJ_COMFY_OUTPUTS", config, nil)
 }
 
 // makes has every prompt end with outputs, of which each file holds so many bytes.

@@ -1,0 +1,90 @@
+package agent_test
+
+import (
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// config is that of a stream.
+func (h *house) config(stream string) map[string]any {
+	h.t.Helper()
+	var info struct {
+		Config map[string]any `json:"config"`
+	}
+	h.api("STREAM.INFO."+stream, struct{}{}, &info)
+	return info.Config
+}
+
+// direct says whether a stream answers to those who read single messages.
+func (h *house) direct(stream string, answers bool) {
+	h.t.Helper()
+	config := h.config(stream)
+	config["allow_direct"] = answers
+	h.api("STREAM.UPDATE."+stream, config, nil)
+}
+
+// That a store gives no answer says nothing of a job, which another attempt may run.
+func TestAJobIsTriedLaterWhenWhatItNeedsCannotBeRead(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	filed, keyed := h.byReference("filed", "acme/filed.json", ""), h.queued(job.Spec{ID: "keyed", APIKeys: true})
+	h.direct("OBJ_COMFY_INPUTS", false)
+	h.api("STREAM.DELETE.KV_COMFY_APIKEYS", struct{}{}, nil)
+	h.accepted(filed)
+	if e := h.event(filed, job.Failed); e.Kind != failure.Transient || !strings.HasPrefix(e.Message, `cannot fetch file "acme/filed.json" from COMFY_INPUTS: `) {
+		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
+	h.wantChain(filed, "queued failed")
+	h.accepted(keyed)
+	if e := h.event(keyed, job.Failed); e.Kind != failure.Transient || !strings.HasPrefix(e.Message, "cannot read the API keys of the job: ") {
+		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
+	if n := len(h.fake.posted); n != 0 {
+		t.Errorf("%d prompts were posted", n)
+	}
+}
+
+// The object store is the fleet's own, so that no attempt is lost to it.
+func TestAnInputIsFetchedAgainUntilTheStoreAnswers(t *testing.T) {
+	t.Parallel()
+	log := &lines{more: make(chan struct{}, 1)}
+	h := start(t, agent.Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", Object: "acme/cat.png"}}})
+	h.storedInput("acme/cat.png", "miau")
+	h.direct("OBJ_COMFY_INPUTS", false)
+	h.accepted(o)
+	for !log.has("cannot fetch an input; trying again") {
+		await(h, log.more, "a line of the log")
+	}
+	h.wantChain(o, "queued started")
+	h.direct("OBJ_COMFY_INPUTS", true)
+	if got := await(h, h.fake.uploaded, "the cat"); !strings.HasSuffix(got, "/0-cat.png: miau") {
+		t.Errorf("uploaded %q", got)
+	}
+	h.event(o, job.Completed)
+	h.wantChain(o, "queued started completed")
+}
+
+// The prompt has the keys already, which are only to be hidden.
+func TestAResumedJobNeedsItsKeysNoLonger(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one", APIKeys: true})
+	h.append(o, job.Event{EventKind: job.Started, Host: "gpu", Attempt: 1, Hash: o.Hash, PromptID: agent.FormerPromptID(&o, h.q.Created())})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
+	h.accepted(o)
+	if p := await(h, h.fake.posted, "the resumed prompt"); !p.Resume {
+		t.Errorf("the prompt was posted again: %+v", p)
+	}
+	h.event(o, job.Completed)
+	h.wantChain(o, "queued started completed")
+}
