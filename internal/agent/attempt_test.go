@@ -227,8 +227,12 @@ func (h *house) dropped(o queue.Offer) {
 	h.t.Helper()
 	states := hears[queue.HostState](h, "comfy.hosts.gpu.state")
 	h.accepted(o)
-	for s := await(h, states, "a state without jobs"); len(s.Running) > 0; {
-		s = await(h, states, "a state without jobs")
+	s := await(h, states, "the end of the run")
+	for s.Ended == nil {
+		s = await(h, states, "the end of the run")
+	}
+	if len(s.Running) > 0 || s.Ended.Job != o.Job || s.Ended.Success || s.Ended.Kind != "" {
+		h.t.Errorf("the end was told as %+v, and %d jobs run", s.Ended, len(s.Running))
 	}
 	h.unacked(o)
 	if n := len(h.fake.posted); n != 0 {

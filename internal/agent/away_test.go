@@ -3,6 +3,8 @@ package agent_test
 import (
 	"encoding/json"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -87,4 +89,24 @@ func TestAResumedJobNeedsItsKeysNoLonger(t *testing.T) {
 	}
 	h.event(o, job.Completed)
 	h.wantChain(o, "queued started completed")
+}
+
+// What breaks off when an agent is stopped is no failure of its own.
+func TestAnAgentThatIsStoppedWhileItFetchesGivesTheJobBack(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 1)
+	files := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		asked <- struct{}{}
+		<-r.Context().Done()
+	}))
+	t.Cleanup(files.Close)
+	h := start(t, agent.Config{Drain: -1, InputURLs: "127.0.0.0/8"})
+	o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", URL: files.URL + "/cat.png"}}})
+	h.accepted(o)
+	await(h, asked, "the request")
+	h.stop()
+	h.ended()
+	if e := h.event(o, job.Failed); e.Kind != failure.Drained || e.Counted == nil || *e.Counted {
+		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
 }
