@@ -12,6 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // config is that of a stream.
@@ -79,16 +80,21 @@ func TestAnInputIsFetchedAgainUntilTheStoreAnswers(t *testing.T) {
 func TestAResumedJobNeedsItsKeysNoLonger(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
-	o := h.queued(job.Spec{ID: "one", APIKeys: true})
-	h.append(o, job.Event{EventKind: job.Started, Host: "gpu", Attempt: 1, Hash: o.Hash, PromptID: agent.FormerPromptID(&o, h.q.Created())})
 	h.fake.returns(now(), &comfy.Result{}, nil)
-	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
-	h.accepted(o)
-	if p := await(h, h.fake.posted, "the resumed prompt"); !p.Resume {
-		t.Errorf("the prompt was posted again: %+v", p)
+	gone, unread := h.queued(job.Spec{ID: "gone", APIKeys: true}), h.queued(job.Spec{ID: "unread", APIKeys: true})
+	for _, o := range []queue.Offer{gone, unread} {
+		if o.Job == "unread" {
+			h.api("STREAM.DELETE.KV_COMFY_APIKEYS", struct{}{}, nil)
+		}
+		h.append(o, job.Event{EventKind: job.Started, Host: "gpu", Attempt: 1, Hash: o.Hash, PromptID: agent.FormerPromptID(&o, h.q.Created())})
+		o.Resume, o.LastInChain = true, h.last(o).ChainSequence
+		h.accepted(o)
+		if p := await(h, h.fake.posted, "the resumed prompt"); !p.Resume {
+			t.Errorf("the prompt was posted again: %+v", p)
+		}
+		h.event(o, job.Completed)
+		h.wantChain(o, "queued started completed")
 	}
-	h.event(o, job.Completed)
-	h.wantChain(o, "queued started completed")
 }
 
 // What breaks off when an agent is stopped is no failure of its own.
@@ -108,5 +114,55 @@ func TestAnAgentThatIsStoppedWhileItFetchesGivesTheJobBack(t *testing.T) {
 	h.ended()
 	if e := h.event(o, job.Failed); e.Kind != failure.Drained || e.Counted == nil || *e.Counted {
 		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
+}
+
+// The other side of a connection that is kept open sends for ever.
+func TestTheConnectionOfAFileThatIsNotTakenIsClosed(t *testing.T) {
+	t.Parallel()
+	left := make(chan string, 10)
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/none" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+		for r.Context().Err() == nil {
+			if _, err := w.Write(make([]byte, 32<<10)); err != nil {
+				break
+			}
+		}
+		left <- r.URL.Path
+	}))
+	t.Cleanup(files.Close)
+	h := start(t, agent.Config{MaxInput: 1000, InputURLs: "127.0.0.0/8"})
+	for id, path := range map[job.ID]string{"none": "/none", "long": "/long"} {
+		o := h.queued(job.Spec{ID: id, Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", URL: files.URL + path}}})
+		h.accepted(o)
+		if e := h.event(o, job.Failed); e.Kind != failure.InvalidWorkflow {
+			t.Errorf("failed is %s: %s", e.Kind, e.Message)
+		}
+		if got := await(h, left, "the end of the connection"); got != path {
+			t.Errorf("%s was left, not %s", got, path)
+		}
+	}
+}
+
+// The log of the agent is read by people who must not know the secrets of tenants.
+func TestTheLogSaysWhereAnInputWasNotFetchedWithoutItsSecrets(t *testing.T) {
+	t.Parallel()
+	files := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(files.Close)
+	log := &lines{more: make(chan struct{}, 1)}
+	h := start(t, agent.Config{InputURLs: "127.0.0.0/8", Logger: slog.New(slog.NewTextHandler(log, nil))})
+	host := strings.TrimPrefix(files.URL, "http://")
+	for id, c := range map[job.ID]struct{ url, where, why string }{
+		"none": {"http://me:s3cret@" + host + "/a%20b/cat.png?token=s3cret", "from=" + files.URL + "/a%20b/cat.png", "HTTP 404 Not Found"},
+		"away": {"http://me:s3cret@127.0.0.1:1/dog.png?token=s3cret", "from=http://127.0.0.1:1/dog.png", "connection refused"},
+	} {
+		o := h.queued(job.Spec{ID: id, Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", URL: c.url}}})
+		h.accepted(o)
+		h.event(o, job.Failed)
+		if !log.has(c.where) || !log.has(c.why) || log.has("s3cret") {
+			t.Errorf("%s: the log is %s", id, log.all())
+		}
 	}
 }

@@ -147,7 +147,7 @@ func TestAllInputsOfANodeAreWrittenIntoTheWorkflow(t *testing.T) {
 // Prompts of other jobs must not find the picture, whose id in the workflow a client has chosen.
 func TestAPictureForTheMemoryOfANodePackGetsAnIdOfItsPrompt(t *testing.T) {
 	t.Parallel()
-	h := start(t, agent.Config{Outputs: agent.OutputsNone})
+	h := start(t, agent.Config{Outputs: agent.OutputsNone, Slots: 3})
 	o := h.queued(job.Spec{
 		ID: "one", Workflow: json.RawMessage(`{"1":{"class_type":"ETN_LoadImageCache","inputs":{"id":"0badcafe"}},"9":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}`),
 		Inputs: []job.Input{{Node: "1", Input: "id", URL: "data:image/png;base64,eA=="}},
@@ -157,5 +157,19 @@ func TestAPictureForTheMemoryOfANodePackGetsAnIdOfItsPrompt(t *testing.T) {
 	p := await(h, h.fake.posted, "the prompt")
 	if content != "x" || id != p.ID+"-0" || !strings.Contains(string(p.Workflow), `"`+id+`"`) || strings.Contains(string(p.Workflow), "0badcafe") {
 		t.Errorf("%q was put as %q; the prompt is %s", content, id, p.Workflow)
+	}
+	for id, node := range map[job.ID]string{
+		"class": `{"class_type":"LoadImage","inputs":{"id":"a"}}`, "input": `{"class_type":"ETN_LoadImageCache","inputs":{"image":"a"}}`,
+	} {
+		input := job.Input{Node: "1", Input: "id", URL: "data:image/png;base64,eA==", Filename: "x.png"}
+		if id == "input" {
+			input.Input = "image"
+		}
+		h.fake.returns(now(), &comfy.Result{}, nil)
+		o := h.queued(job.Spec{ID: id, Workflow: json.RawMessage(`{"1":` + node + `,"9":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}`), Inputs: []job.Input{input}})
+		h.accepted(o)
+		if got := await(h, h.fake.uploaded, "the file"); !strings.HasSuffix(got, "/0-x.png: x") {
+			t.Errorf("%s: the file was given as %q", id, got)
+		}
 	}
 }
