@@ -61,6 +61,29 @@ func TestAJobWithExtraDataGoesBackToBeErased(t *testing.T) {
 	h.unacked(o)
 }
 
+// Nobody has read the job itself, whose file is missing, but its message may have secrets.
+func TestAJobThatEndedUnreadGoesBackToBeErased(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	for id, more := range map[job.ID]string{"plain": "", "extra": `,"extra_data":{"secret":"0123456789"}`, "keys": `,"api_keys":true`} {
+		o := h.queued(job.Spec{ID: id})
+		o.Message.Body = []byte(`{"workflow_file":"acme/none.json"` + more + `}`)
+		h.append(o, job.Event{EventKind: job.Cancelled, By: "test"})
+		back, acked := h.words(string(o.Lease), `-NAK {"delay":0}`), h.words(string(o.Lease), "+ACK")
+		h.accepted(o)
+		if more == "" {
+			await(h, acked, "the ack")
+			continue
+		}
+		await(h, back, "the job")
+		if len(acked) > 0 {
+			t.Errorf("the job %s was acked", id)
+		}
+		h.unacked(o)
+		h.wantChain(o, "queued cancelled")
+	}
+}
+
 func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})

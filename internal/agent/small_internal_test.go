@@ -29,6 +29,14 @@ func TestASecretIsFoundAsPythonQuotesIt(t *testing.T) {
 	}
 }
 
+func TestIDsOfPromptsDoNotDependOnThoseMadeBefore(t *testing.T) {
+	t.Parallel()
+	p, o, created := newPromptIDs([]byte("secret")), &queue.Offer{Job: "one", Attempt: 1}, time.Unix(1_700_000_000, 0)
+	if first, second := p.of(o, created), p.of(o, created); first != second {
+		t.Errorf("the id is %s, and then %s", first, second)
+	}
+}
+
 // An ack that is older than an outage of NATS may last was received, and of many only the newest can have been lost.
 func TestOnlyTheNewestAcksAreSentAgain(t *testing.T) {
 	t.Parallel()
@@ -76,7 +84,7 @@ func TestNodesThatTheWorkflowHasBlockedAreNamedAsFarAsThereIsRoom(t *testing.T) 
 func TestOnlyThePromptsOwnFolderIsLeftOutOfAPath(t *testing.T) {
 	t.Parallel()
 	for folder, want := range map[string]string{
-		"comfyherd/p1": "", "comfyherd/p1/a/b": "a/b", `comfyherd\p1\a\b`: "a/b", "comfyherd/p12/a": "comfyherd/p12/a", "a/comfyherd/p1": "a/comfyherd/p1", `a\b`: `a\b`, "": "",
+		"comfyherd/p1": "", "comfyherd/p1/a/b": "a/b", `comfyherd\p1\a\b`: "a/b", "comfyherd/p12/a": "comfyherd/p12/a", "a/comfyherd/p1": "a/comfyherd/p1", `a\b`: `a\b`, "": "", "/a/b": "/a/b",
 	} {
 		if got := visibleFolder(folder, "p1"); got != want {
 			t.Errorf("%q is shown as %q, want %q", folder, got, want)
