@@ -303,6 +303,7 @@ func TestAStaleRunMayStillCompleteButNotFail(t *testing.T) {
 				h.event(o, job.Completed)
 				h.acked(o)
 			} else {
+				await(h, h.fake.cleared, "the removal of its files")
 				h.stop()
 				h.ended()
 				h.unacked(o)

@@ -76,6 +76,23 @@ func TestAnInputIsFetchedAgainUntilTheStoreAnswers(t *testing.T) {
 	h.wantChain(o, "queued started completed")
 }
 
+func TestAnAgentThatIsStoppedWhileTheStoreIsAwayGivesTheJobBack(t *testing.T) {
+	t.Parallel()
+	log := &lines{more: make(chan struct{}, 1)}
+	h := start(t, agent.Config{Drain: -1, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", Object: "acme/cat.png"}}})
+	h.direct("OBJ_COMFY_INPUTS", false)
+	h.accepted(o)
+	for !log.has("cannot fetch an input; trying again") {
+		await(h, log.more, "a line of the log")
+	}
+	h.stop()
+	h.ended()
+	if e := h.event(o, job.Failed); e.Kind != failure.Drained {
+		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
+}
+
 // The prompt has the keys already, which are only to be hidden.
 func TestAResumedJobNeedsItsKeysNoLonger(t *testing.T) {
 	t.Parallel()

@@ -111,7 +111,8 @@ func TestMetricsCountHowAttemptsEnded(t *testing.T) {
 	h.succeeds("well", saves)
 	h.fails("badly", saves, failure.New(failure.ExecutionError, "no"))
 	h.fake.makes(10, picture)
-	stored := h.queued(job.Spec{ID: "stored"})
+	h.fake.set(func() { h.fake.record = []byte(`{"p":{}}`) })
+	stored := h.queued(job.Spec{ID: "stored", Record: true})
 	h.accepted(stored)
 	h.event(stored, job.Completed)
 	for range 3 {
@@ -147,7 +148,7 @@ func TestMetricsCountHowAttemptsEnded(t *testing.T) {
 	for name, want := range map[string]float64{
 		"attempts_total completed": 2, "attempts_total failed": 1, "failures_total execution_error": 1, "failures_total timeout": 0,
 		"attempts_total cancelled": 1, "attempts_total dropped": 1,
-		"offers_total accepted": 5, "output_bytes_total": 10, "host_online": 1, "running_jobs": 0, "slots": 1, "foreign_prompts": 0, "vram_bytes total": 24 << 30, "model_loads_total": 0,
+		"offers_total accepted": 5, "output_bytes_total": 18, "host_online": 1, "running_jobs": 0, "slots": 1, "foreign_prompts": 0, "vram_bytes total": 24 << 30, "model_loads_total": 0,
 		"host_state online": 1, "host_state draining": 0, "host_state unhealthy": 0,
 	} {
 		if n, counted := got["comfyherd_agent_"+name]; !counted || n != want {

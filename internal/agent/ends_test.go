@@ -126,6 +126,33 @@ func TestAJobIsFollowedUntilItHasEnded(t *testing.T) {
 	h.unfollowed("one")
 }
 
+// A result that comes after the end of its job changes nothing.
+func TestNothingIsAppendedAfterTheEndOfAJob(t *testing.T) {
+	t.Parallel()
+	for _, end := range []job.Event{{EventKind: job.Dead, Reason: "expired"}, {EventKind: job.Cancelled, By: "test"}} {
+		t.Run(string(end.EventKind), func(t *testing.T) {
+			t.Parallel()
+			h := start(t, agent.Config{})
+			release := make(chan struct{})
+			h.fake.set(func() {
+				h.fake.perform = func(context.Context, comfy.Prompt, comfy.Watch) (*comfy.Result, error) {
+					<-release // whatever becomes of the job
+					return &comfy.Result{}, nil
+				}
+			})
+			o := h.queued(job.Spec{ID: "one"})
+			h.accepted(o)
+			await(h, h.fake.posted, "the POST")
+			h.append(o, end)
+			close(release)
+			h.acked(o)
+			h.stop()
+			h.ended()
+			h.wantChain(o, "queued started "+string(end.EventKind))
+		})
+	}
+}
+
 // A prompt that goes on after its job was cancelled keeps the host from running anything else.
 func TestACancelledPromptThatDoesNotStopTakesItsHostOut(t *testing.T) {
 	t.Parallel()

@@ -144,7 +144,7 @@ func TestAPromptWhoseResumeWasRefusedIsStoppedWhenComfyUIIsBack(t *testing.T) {
 	h.fake.set(func() { h.fake.down, h.fake.stuck = errRefused, errRefused })
 	h.restart(agent.Config{})
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
-	if r := h.offer(o); r.Answer != queue.NotThere {
+	if r := h.offer(o); r.Answer != queue.NotThere || r.Reason != "ComfyUI does not answer: connection refused" {
 		t.Errorf("a resume was answered %s: %s", r.Answer, r.Reason)
 	}
 	h.restart(agent.Config{}) // which does not forget the prompt

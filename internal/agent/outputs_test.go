@@ -66,9 +66,12 @@ func TestTextsAreOutputsAndLongOnesAreStored(t *testing.T) {
 func TestManyTextsAreStoredInsteadOfFillingTheEvent(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
-	texts := make([]string, 20)
+	texts := make([]string, 40)
 	for i := range texts {
 		texts[i] = strings.Repeat("z", 4096)
+		if i < 20 {
+			texts[i] += "z" // too long for the event, so that it takes no room there
+		}
 	}
 	h.fake.returns(now(), &comfy.Result{Texts: map[string][]string{"2": texts}}, nil)
 	o := h.queued(job.Spec{ID: "one"})

@@ -123,6 +123,9 @@ func TestAStoppedAgentLeavesWhatItCannotStoreToTheNext(t *testing.T) {
 	h.ended()
 	h.wantChain(o, "queued started")
 	h.unacked(o)
+	if len(h.fake.cleared) != 0 {
+		t.Error("the files that are not stored were removed")
+	}
 	h.room(-1)
 	h.restart(agent.Config{})
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
@@ -176,6 +179,7 @@ func TestARunKeepsItsSlotWhileEightOthersStoreTheirResults(t *testing.T) {
 		}
 	}
 	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 1 })
+	h.succeeds("nothing", saves) // has nothing to store, and waits for nobody
 	if r := h.offer(h.queued(job.Spec{ID: "z"})); len(r.State.Running) != 2 || len(begun) != 0 {
 		t.Errorf("%d runs have a slot and %d more are stored, want the ninth and the new one to have a slot", len(r.State.Running), len(begun))
 	}
