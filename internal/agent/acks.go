@@ -40,7 +40,7 @@ func (a *acks) recent(now time.Time) []queue.Lease {
 	defer a.mu.Unlock()
 	var leases []queue.Lease
 	for _, k := range a.ring {
-		if k.lease != "" && now.Sub(k.at) < acksFor {
+		if now.Sub(k.at) < acksFor { // a place without an ack has the zero time
 			leases = append(leases, k.lease)
 		}
 	}

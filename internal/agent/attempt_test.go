@@ -61,6 +61,29 @@ func TestAJobWithExtraDataGoesBackToBeErased(t *testing.T) {
 	h.unacked(o)
 }
 
+// Nobody has read the job itself, whose file is missing, but its message may have secrets.
+func TestAJobThatEndedUnreadGoesBackToBeErased(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	for id, more := range map[job.ID]string{"plain": "", "extra": `,"extra_data":{"secret":"0123456789"}`, "keys": `,"api_keys":true`} {
+		o := h.queued(job.Spec{ID: id})
+		o.Message.Body = []byte(`{"workflow_file":"acme/none.json"` + more + `}`)
+		h.append(o, job.Event{EventKind: job.Cancelled, By: "test"})
+		back, acked := h.words(string(o.Lease), `-NAK {"delay":0}`), h.words(string(o.Lease), "+ACK")
+		h.accepted(o)
+		if more == "" {
+			await(h, acked, "the ack")
+			continue
+		}
+		await(h, back, "the job")
+		if len(acked) > 0 {
+			t.Errorf("the job %s was acked", id)
+		}
+		h.unacked(o)
+		h.wantChain(o, "queued cancelled")
+	}
+}
+
 func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
@@ -227,8 +250,12 @@ func (h *house) dropped(o queue.Offer) {
 	h.t.Helper()
 	states := hears[queue.HostState](h, "comfy.hosts.gpu.state")
 	h.accepted(o)
-	for s := await(h, states, "a state without jobs"); len(s.Running) > 0; {
-		s = await(h, states, "a state without jobs")
+	s := await(h, states, "the end of the run")
+	for s.Ended == nil {
+		s = await(h, states, "the end of the run")
+	}
+	if len(s.Running) > 0 || s.Ended.Job != o.Job || s.Ended.Success || s.Ended.Kind != "" {
+		h.t.Errorf("the end was told as %+v, and %d jobs run", s.Ended, len(s.Running))
 	}
 	h.unacked(o)
 	if n := len(h.fake.posted); n != 0 {
@@ -276,6 +303,7 @@ func TestAStaleRunMayStillCompleteButNotFail(t *testing.T) {
 				h.event(o, job.Completed)
 				h.acked(o)
 			} else {
+				await(h, h.fake.cleared, "the removal of its files")
 				h.stop()
 				h.ended()
 				h.unacked(o)

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // reads tells of every reading of what ComfyUI can run, with how many prompts were there.
@@ -108,4 +110,36 @@ func TestALostSocketIsNoReasonToReadAgainWhenTheProcessIsTheSame(t *testing.T) {
 	}
 	h.fake.set(func() { h.fake.state.Connected, h.fake.process = false, "second" })
 	await(h, read, "a reading of the new process")
+}
+
+func TestACapabilityIsStoredOnceAndAgainWhenItWasLost(t *testing.T) {
+	t.Parallel()
+	h := build(t, agent.Config{LearnEvery: time.Millisecond})
+	read := h.reads()
+	h.run()
+	h.online()
+	var info struct {
+		State struct {
+			Last uint64 `json:"last_seq"`
+		} `json:"state"`
+	}
+	for range 3 { // when the third begins, the second was stored or not
+		await(h, read, "a reading")
+	}
+	if h.api("STREAM.INFO.KV_COMFY_CAPABILITIES", struct{}{}, &info); info.State.Last != 1 {
+		t.Errorf("the capability was stored %d times", info.State.Last)
+	}
+	h.api("STREAM.PURGE.KV_COMFY_CAPABILITIES", struct{}{}, nil)
+	ctx, cancel := context.WithCancel(h.ctx)
+	defer cancel()
+	stored := false
+	_ = h.q.WatchCapabilities(ctx, func(c queue.Change[workflow.Capability]) {
+		if c.Phase == queue.Put && c.Key == "gpu" {
+			stored = true
+			cancel()
+		}
+	})
+	if !stored {
+		t.Error("it was not stored again")
+	}
 }

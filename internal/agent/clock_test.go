@@ -35,10 +35,12 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-func (l *lines) has(text string) bool {
+func (l *lines) has(text string) bool { return strings.Contains(l.all(), text) }
+
+func (l *lines) all() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
+	return l.text.String()
 }
 
 // startAhead runs an agent on a machine whose clock is ahead of NATS' by what may change.

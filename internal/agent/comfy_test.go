@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -75,7 +77,8 @@ func (h *house) colour(o job.Output) color.Color {
 
 func TestAPictureComesFromComfyUIAndIsTheRightOne(t *testing.T) {
 	t.Parallel()
-	h, _ := startOn(t, comfysim.Config{}, agent.Config{})
+	registry := prometheus.NewRegistry()
+	h, _ := startOn(t, comfysim.Config{}, agent.Config{Registerer: registry})
 	for _, rgb := range []int{0xff0000, 0x0000ff} {
 		o := h.queued(job.Spec{Workflow: plain(rgb)})
 		h.accepted(o)
@@ -88,6 +91,17 @@ func TestAPictureComesFromComfyUIAndIsTheRightOne(t *testing.T) {
 			t.Errorf("the picture is %v, want %v", got, want)
 		}
 		h.acked(o)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := false
+	for _, f := range families {
+		counted = counted || f.GetName() == "comfyherd_agent_comfyui_requests_seconds"
+	}
+	if !counted {
+		t.Error("the requests to ComfyUI were not counted")
 	}
 }
 

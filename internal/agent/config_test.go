@@ -110,7 +110,12 @@ func TestMetricsCountHowAttemptsEnded(t *testing.T) {
 	h.online()
 	h.succeeds("well", saves)
 	h.fails("badly", saves, failure.New(failure.ExecutionError, "no"))
-	for range 2 {
+	h.fake.makes(10, picture)
+	h.fake.set(func() { h.fake.record = []byte(`{"p":{}}`) })
+	stored := h.queued(job.Spec{ID: "stored", Record: true})
+	h.accepted(stored)
+	h.event(stored, job.Completed)
+	for range 3 {
 		await(h, h.fake.posted, "an earlier POST")
 	}
 	for id, end := range map[job.ID]job.Event{
@@ -141,14 +146,17 @@ func TestMetricsCountHowAttemptsEnded(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"attempts_total completed": 1, "attempts_total failed": 1, "failures_total execution_error": 1, "failures_total timeout": 0,
+		"attempts_total completed": 2, "attempts_total failed": 1, "failures_total execution_error": 1, "failures_total timeout": 0,
 		"attempts_total cancelled": 1, "attempts_total dropped": 1,
-		"offers_total accepted": 4, "host_online": 1, "running_jobs": 0, "slots": 1, "foreign_prompts": 0, "vram_bytes total": 24 << 30, "model_loads_total": 0,
+		"offers_total accepted": 5, "output_bytes_total": 18, "host_online": 1, "running_jobs": 0, "slots": 1, "foreign_prompts": 0, "vram_bytes total": 24 << 30, "model_loads_total": 0,
 		"host_state online": 1, "host_state draining": 0, "host_state unhealthy": 0,
 	} {
 		if n, counted := got["comfyherd_agent_"+name]; !counted || n != want {
 			t.Errorf("%s is %v, want %v: %v", name, n, want, got)
 		}
+	}
+	if got["comfyherd_agent_lease_extensions_total"] < 1 { // before the failure
+		t.Errorf("leases were extended %v times", got["comfyherd_agent_lease_extensions_total"])
 	}
 	if got["comfyherd_agent_busy_seconds_total"] <= 0 {
 		t.Errorf("slots were held for %v", got["comfyherd_agent_busy_seconds_total"])

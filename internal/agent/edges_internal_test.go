@@ -25,7 +25,8 @@ func TestAJobsTimeoutsAreNoLongerThanTheAgents(t *testing.T) {
 			t.Errorf("%s: %s, %s and %s", c.wish, start, node, total)
 		}
 	}
-	if start, node, total := h.limits(nil); start != time.Minute || node != 10*time.Minute || total != 0 {
+	h.cfg.TotalTimeout = time.Hour
+	if start, node, total := h.limits(nil); start != time.Minute || node != 10*time.Minute || total != time.Hour {
 		t.Errorf("without timeouts: %s, %s and %s", start, node, total)
 	}
 }

@@ -21,6 +21,7 @@ type fake struct {
 	uploaded  chan string       // "folder/name: content"
 	freed     chan struct{}
 	cleared   chan string   // every Clear
+	discarded chan string   // every Discard
 	probed    chan struct{} // every look, as long as there is room
 
 	spared bool // nothing is sent over the channels of calls, which no test reads
@@ -47,7 +48,7 @@ type fake struct {
 func newFake() *fake {
 	f := &fake{
 		changed: make(chan struct{}, 1), posted: make(chan comfy.Prompt, 100), cancelled: make(chan string, 100),
-		uploaded: make(chan string, 100), cleared: make(chan string, 100), probed: make(chan struct{}, 100), process: "first", freed: make(chan struct{}, 100), standing: comfy.Ended,
+		uploaded: make(chan string, 100), cleared: make(chan string, 100), discarded: make(chan string, 100), probed: make(chan struct{}, 100), process: "first", freed: make(chan struct{}, 100), standing: comfy.Ended,
 		state: comfy.State{Connected: true},
 	}
 	f.perform = f.waits
@@ -187,7 +188,11 @@ func (f *fake) Clear(_ context.Context, id string) error {
 	return nil
 }
 
-func (f *fake) Discard(string) {}
+func (f *fake) Discard(id string) {
+	if !f.spared {
+		f.discarded <- id
+	}
+}
 
 func (f *fake) SeedLimit(string, string) (uint64, bool) {
 	f.mu.Lock()

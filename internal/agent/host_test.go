@@ -139,7 +139,7 @@ func TestAResumeAttachesToThePromptOrSaysGone(t *testing.T) {
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
 	h.fake.set(func() { h.fake.standing = comfy.Unknown })
 	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
-	if r := h.offer(o); r.Answer != queue.NotThere {
+	if r := h.offer(o); r.Answer != queue.NotThere || r.Reason != "ComfyUI does not have the prompt any more" || r.State.Host != "gpu" {
 		t.Errorf("a prompt that ComfyUI forgot was answered %+v", r)
 	}
 	h.fake.set(func() { h.fake.standing = comfy.Running })

@@ -76,6 +76,35 @@ func TestAnInputThatIsNotThereEndsTheJobAndTroubleOnTheWayIsTriedLater(t *testin
 	}
 }
 
+func TestAnInputMayHaveAsManyBytesAsAreTaken(t *testing.T) {
+	t.Parallel()
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" { // without its length
+			_ = http.NewResponseController(w).Flush()
+		}
+		_, _ = w.Write([]byte("miau"))
+	}))
+	t.Cleanup(files.Close)
+	h := start(t, agent.Config{MaxInput: 4, InputURLs: "127.0.0.0/8"})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	h.storedInput("acme/cat.png", "miau")
+	h.storedInput("acme/dog.png", "wuffs")
+	for id, input := range map[job.ID]job.Input{"said": {URL: files.URL + "/a"}, "unsaid": {URL: files.URL + "/long"}, "stored": {Object: "acme/cat.png"}} {
+		input.Node, input.Input, input.Filename = "10", "image", "cat.png"
+		o := h.queued(job.Spec{ID: id, Workflow: json.RawMessage(loads), Inputs: []job.Input{input}})
+		h.accepted(o)
+		if got := await(h, h.fake.uploaded, "the cat"); !strings.HasSuffix(got, "/0-cat.png: miau") {
+			t.Errorf("%s: uploaded %q", id, got)
+		}
+		h.event(o, job.Completed)
+	}
+	o := h.queued(job.Spec{ID: "more", Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", Object: "acme/dog.png"}}})
+	h.accepted(o)
+	if e := h.event(o, job.Failed); e.Kind != failure.InvalidWorkflow || e.Message != "input image of node 10: the file has more than 4 bytes" {
+		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
+}
+
 func TestADataURIIsTakenInEveryFormOfBase64(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
@@ -118,7 +147,7 @@ func TestAllInputsOfANodeAreWrittenIntoTheWorkflow(t *testing.T) {
 // Prompts of other jobs must not find the picture, whose id in the workflow a client has chosen.
 func TestAPictureForTheMemoryOfANodePackGetsAnIdOfItsPrompt(t *testing.T) {
 	t.Parallel()
-	h := start(t, agent.Config{Outputs: agent.OutputsNone})
+	h := start(t, agent.Config{Outputs: agent.OutputsNone, Slots: 3})
 	o := h.queued(job.Spec{
 		ID: "one", Workflow: json.RawMessage(`{"1":{"class_type":"ETN_LoadImageCache","inputs":{"id":"0badcafe"}},"9":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}`),
 		Inputs: []job.Input{{Node: "1", Input: "id", URL: "data:image/png;base64,eA=="}},
@@ -128,5 +157,19 @@ func TestAPictureForTheMemoryOfANodePackGetsAnIdOfItsPrompt(t *testing.T) {
 	p := await(h, h.fake.posted, "the prompt")
 	if content != "x" || id != p.ID+"-0" || !strings.Contains(string(p.Workflow), `"`+id+`"`) || strings.Contains(string(p.Workflow), "0badcafe") {
 		t.Errorf("%q was put as %q; the prompt is %s", content, id, p.Workflow)
+	}
+	for id, node := range map[job.ID]string{
+		"class": `{"class_type":"LoadImage","inputs":{"id":"a"}}`, "input": `{"class_type":"ETN_LoadImageCache","inputs":{"image":"a"}}`,
+	} {
+		input := job.Input{Node: "1", Input: "id", URL: "data:image/png;base64,eA==", Filename: "x.png"}
+		if id == "input" {
+			input.Input = "image"
+		}
+		h.fake.returns(now(), &comfy.Result{}, nil)
+		o := h.queued(job.Spec{ID: id, Workflow: json.RawMessage(`{"1":` + node + `,"9":{"class_type":"SaveImage","inputs":{"images":["1",0]}}}`), Inputs: []job.Input{input}})
+		h.accepted(o)
+		if got := await(h, h.fake.uploaded, "the file"); !strings.HasSuffix(got, "/0-x.png: x") {
+			t.Errorf("%s: the file was given as %q", id, got)
+		}
 	}
 }

@@ -93,6 +93,26 @@ func TestTheLeaseOfAJobThatWasStartedElsewhereIsNotExtended(t *testing.T) {
 	h.wantChain(theirs, "queued started failed started")
 }
 
+// The loop that extends leases sleeps for a third of the shortest AckWait that it knows.
+func TestAShorterLeaseIsExtendedBesideALongOne(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.online()
+	long, short := h.queued(job.Spec{ID: "long"}), h.queued(job.Spec{ID: "short"})
+	long.AckWait, short.AckWait = time.Hour, time.Second
+	told := h.told()
+	h.accepted(long)
+	for what := ""; what != string(long.Lease); {
+		what = await(h, told, "an extension of the long lease")
+	}
+	h.accepted(short) // while the loop sleeps for 20 minutes
+	for n := 0; n < 2; {
+		if await(h, told, "extensions of the short lease") == string(short.Lease) {
+			n++
+		}
+	}
+}
+
 // What becomes of a run whose ComfyUI is slow to answer a resume.
 func TestASlowComfyUIIsBusyToAResumeAndNotGone(t *testing.T) {
 	t.Parallel()
@@ -124,7 +144,7 @@ func TestAPromptWhoseResumeWasRefusedIsStoppedWhenComfyUIIsBack(t *testing.T) {
 	h.fake.set(func() { h.fake.down, h.fake.stuck = errRefused, errRefused })
 	h.restart(agent.Config{})
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
-	if r := h.offer(o); r.Answer != queue.NotThere {
+	if r := h.offer(o); r.Answer != queue.NotThere || r.Reason != "ComfyUI does not answer: connection refused" {
 		t.Errorf("a resume was answered %s: %s", r.Answer, r.Reason)
 	}
 	h.restart(agent.Config{}) // which does not forget the prompt

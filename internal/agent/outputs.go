@@ -98,7 +98,7 @@ func shorterFirst(a, b string) int {
 func (h *host) storeResult(ctx context.Context, a *attempt, r *result, taken map[string]bool) (job.Output, error) {
 	out := job.Output{Node: r.Node, Media: r.Media, Filename: r.Filename, Subfolder: r.Subfolder, Type: r.Type}
 	if !r.stored {
-		if r.Media == textMedia && r.text != "" {
+		if r.text != "" {
 			out.Text, out.Size, out.ContentType = r.text, int64(len(r.text)), textType
 		}
 		return out, nil

@@ -20,6 +20,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 func (h *house) stored(object string) string {
@@ -65,9 +66,12 @@ func TestTextsAreOutputsAndLongOnesAreStored(t *testing.T) {
 func TestManyTextsAreStoredInsteadOfFillingTheEvent(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
-	texts := make([]string, 20)
+	texts := make([]string, 40)
 	for i := range texts {
 		texts[i] = strings.Repeat("z", 4096)
+		if i < 20 {
+			texts[i] += "z" // too long for the event, so that it takes no room there
+		}
 	}
 	h.fake.returns(now(), &comfy.Result{Texts: map[string][]string{"2": texts}}, nil)
 	o := h.queued(job.Spec{ID: "one"})
@@ -83,20 +87,39 @@ func TestManyTextsAreStoredInsteadOfFillingTheEvent(t *testing.T) {
 	}
 }
 
-func TestPicturesFromTheWebsocketAreStoredWhateverHappensToFiles(t *testing.T) {
+func TestPicturesThatNoFolderHasAreStoredWhateverHappensToFiles(t *testing.T) {
 	t.Parallel()
 	for _, outputs := range []string{agent.OutputsStore, agent.OutputsNone} {
-		t.Run(outputs, func(t *testing.T) {
-			t.Parallel()
-			h := start(t, agent.Config{Outputs: outputs})
-			h.fake.returns(now(), &comfy.Result{Outputs: []comfy.Output{{Node: "2", Media: "images", Filename: "2_00001_.png", Type: comfy.Websocket}}}, nil)
-			o := h.queued(job.Spec{ID: "one"})
-			h.accepted(o)
-			got := h.event(o, job.Completed).Outputs
-			if len(got) != 1 || got[0].Object != "acme/one/2/2_00001_.png" || got[0].ContentType != "image/png" || h.stored(got[0].Object) != "picture 2_00001_.png" {
-				t.Errorf("the outputs are %+v", got)
-			}
-		})
+		for _, kind := range []string{comfy.Websocket, workflow.CachedOutput} {
+			t.Run(outputs+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				h := start(t, agent.Config{Outputs: outputs})
+				h.fake.returns(now(), &comfy.Result{Outputs: []comfy.Output{{Node: "2", Media: "images", Filename: "2_00001_.png", Type: kind}}}, nil)
+				o := h.queued(job.Spec{ID: "one"})
+				h.accepted(o)
+				got := h.event(o, job.Completed).Outputs
+				if len(got) != 1 || got[0].Object != "acme/one/2/2_00001_.png" || got[0].ContentType != "image/png" || h.stored(got[0].Object) != "picture 2_00001_.png" {
+					t.Errorf("the outputs are %+v", got)
+				}
+			})
+		}
+	}
+}
+
+func TestAFileOfUnknownTypeIsStoredAsBytes(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.makes(0, picture)
+	h.fake.set(func() {
+		h.fake.open = func(comfy.Output) (io.ReadCloser, string, int64, error) {
+			return io.NopCloser(strings.NewReader("bytes")), "", 5, nil
+		}
+	})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	got := h.event(o, job.Completed).Outputs
+	if len(got) != 1 || got[0].ContentType != "application/octet-stream" || got[0].Size != 5 || h.stored(got[0].Object) != "bytes" {
+		t.Errorf("the outputs are %+v", got)
 	}
 }
 

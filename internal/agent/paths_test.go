@@ -109,36 +109,13 @@ func TestAnAttemptIsResumedWhenItsStartedEventIsTheLast(t *testing.T) {
 	o.Resume = true
 	h.dropped(o)
 	h.wantChain(o, "queued started")
-}
-
-// Of some kinds the first attempt is free, so that what an earlier one has ended with counts.
-func TestAnEarlierFailureDecidesWhetherAnAttemptCounts(t *testing.T) {
-	t.Parallel()
-	h := start(t, agent.Config{})
-	h.online()
-	h.fake.returns(now(), nil, failure.New(failure.Lost, "it is gone"))
-	first := h.queued(job.Spec{ID: "first"})
-	h.accepted(first)
-	if e := h.event(first, job.Failed); e.Counted == nil || *e.Counted != failure.Counts([]failure.Attempt{{Number: 1, Host: "gpu", Kind: failure.Lost}}, 0) {
-		t.Errorf("failed is %+v", e)
-	}
-	second := h.queued(job.Spec{ID: "second"})
-	h.append(second, job.Event{EventKind: job.Started, Host: "other", Attempt: 1, PromptID: "x"})
-	h.append(second, job.Event{EventKind: job.Failed, Host: "other", Attempt: 1, Kind: failure.Lost})
-	second.Attempt, second.LastInChain = 2, h.last(second).ChainSequence
-	h.accepted(second)
-	both := []failure.Attempt{{Number: 1, Host: "other", Kind: failure.Lost}, {Number: 2, Host: "gpu", Kind: failure.Lost}}
-	for e, err := range h.q.Follow(h.ctx, "acme", "second") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if e.EventKind == job.Failed && e.Attempt == 2 {
-			if e.Counted == nil || *e.Counted != failure.Counts(both, 1) {
-				t.Errorf("failed is %+v, counted %t", e, e.Counted != nil && *e.Counted)
-			}
-			break
-		}
-	}
+	o = h.queued(job.Spec{ID: "two"})
+	former := agent.FormerPromptID(&o, h.q.Created())
+	h.append(o, job.Event{EventKind: job.Started, Host: "gpu", Attempt: 1, PromptID: former})
+	h.append(o, job.Event{EventKind: job.Failed, Host: "gpu", Attempt: 1, PromptID: former, Kind: failure.Lost})
+	o.Resume = true
+	h.dropped(o)
+	h.wantChain(o, "queued started failed")
 }
 
 func TestAResultThatComfyUIDoesNotHandOutEndsTheAttempt(t *testing.T) {

@@ -25,6 +25,11 @@ func TestAPromptsIDIsTheAttemptsAndCannotBeGuessed(t *testing.T) {
 	if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) {
 		t.Errorf("%s is no UUID that ComfyUI takes", id)
 	}
+	later := o
+	later.Attempt = 12
+	if id := agent.PromptID(secret, &later, created); id != "64796d7a-830e-8722-b4a5-062dd07a81f7" {
+		t.Errorf("the id of attempt 12 is %s", id)
+	}
 	others := map[string]string{id: "the attempt", agent.FormerPromptID(&o, created): "the former rule"}
 	another := func(what string, secret []byte, o queue.Offer, created time.Time) {
 		other := agent.PromptID(secret, &o, created)

@@ -56,7 +56,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 			a.chain = moved.by.ChainSequence
 			continue
 		}
-		if queue.TooLarge(err) && e.NodeTimes != nil {
+		if queue.TooLarge(err) && (e.NodeTimes != nil || e.CachedNodes != nil) {
 			e.NodeTimes, e.CachedNodes = nil, nil
 			continue
 		}

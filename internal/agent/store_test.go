@@ -44,12 +44,9 @@ func (h *house) api(call string, request, answer any) {
 // room gives COMFY_OUTPUTS so many bytes; -1 is no limit.
 func (h *house) room(bytes int) {
 	h.t.Helper()
-	var info struct {
-		Config map[string]any `json:"config"`
-	}
-	h.api("STREAM.INFO.OBJ_COMFY_OUTPUTS", struct{}{}, &info)
-	info.Config["max_bytes"], info.Config["discard"] = bytes, "new"
-	h.api("STREAM.UPDATE.OBJ_COMFY_OUTPUTS", info.Config, nil)
+	config := h.config("OBJ_COMFY_OUTPUTS")
+	config["max_bytes"], config["discard"] = bytes, "new"
+	h.api("STREAM.UPDATE.OBJ_COMFY_OUTPUTS", config, nil)
 }
 
 // makes has every prompt end with outputs, of which each file holds so many bytes.
@@ -126,6 +123,9 @@ func TestAStoppedAgentLeavesWhatItCannotStoreToTheNext(t *testing.T) {
 	h.ended()
 	h.wantChain(o, "queued started")
 	h.unacked(o)
+	if len(h.fake.cleared) != 0 {
+		t.Error("the files that are not stored were removed")
+	}
 	h.room(-1)
 	h.restart(agent.Config{})
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
@@ -179,6 +179,7 @@ func TestARunKeepsItsSlotWhileEightOthersStoreTheirResults(t *testing.T) {
 		}
 	}
 	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 1 })
+	h.succeeds("nothing", saves) // has nothing to store, and waits for nobody
 	if r := h.offer(h.queued(job.Spec{ID: "z"})); len(r.State.Running) != 2 || len(begun) != 0 {
 		t.Errorf("%d runs have a slot and %d more are stored, want the ninth and the new one to have a slot", len(r.State.Running), len(begun))
 	}

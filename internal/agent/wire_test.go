@@ -129,16 +129,19 @@ func (h *house) noticed(connected bool) {
 	}
 }
 
-// followed waits until the agent hears the events of a job.
-func (h *house) followed(id job.ID) {
+// followed waits until the agent hears the events of a job, and unfollowed until nobody does.
+func (h *house) followed(id job.ID)   { h.t.Helper(); h.awaitInterest(id, true) }
+func (h *house) unfollowed(id job.ID) { h.t.Helper(); h.awaitInterest(id, false) }
+
+func (h *house) awaitInterest(id job.ID, want bool) {
 	h.t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for !h.nats.GlobalAccount().SubscriptionInterest("comfy.events.jobs.acme." + string(id) + ".completed") {
+	for h.nats.GlobalAccount().SubscriptionInterest("comfy.events.jobs.acme."+string(id)+".completed") != want {
 		select {
 		case <-tick.C:
 		case <-h.ctx.Done():
-			h.t.Fatal("the job is not followed")
+			h.t.Fatalf("that somebody follows the job does not become %t", want)
 		}
 	}
 }
