@@ -28,7 +28,7 @@ type settings struct {
 	StartTimeout  time.Duration `group:"jobs" placeholder:"DURATION" default:"1m" help:"Longest time from the submit to the first node, while no other prompt is before it; -1s is no limit."`
 	NodeTimeout   time.Duration `group:"jobs" placeholder:"DURATION" default:"10m" help:"Longest time without progress of the running node; -1s is no limit."`
 	TotalTimeout  time.Duration `group:"jobs" placeholder:"DURATION" unset:"no limit" help:"Longest time of a whole run."`
-	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" default:"15s" help:"Longest time without any answer of ComfyUI; -1s is no limit."`
+	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" default:"15s" range:"1s.." help:"Longest time without any answer of ComfyUI."`
 	Outputs       string        `group:"jobs" default:"store" enum:"store,none" placeholder:"WHERE" help:"Store the files of jobs in COMFY_OUTPUTS, or leave them on the host."`
 	Thumbs        string        `group:"jobs" default:"small" enum:"small,none" placeholder:"WHICH" help:"Store a small picture beside each large one, for lists such as the page's, or none."`
 	KeepFiles     bool          `group:"jobs" help:"Leave the files of ended jobs in ComfyUI's folders; otherwise those in comfyherd/ there are deleted once they are stored."`

@@ -98,7 +98,7 @@ func (c Config) withDefaults() Config {
 	c.StartTimeout = max(0, cmp.Or(c.StartTimeout, time.Minute))
 	c.NodeTimeout = max(0, cmp.Or(c.NodeTimeout, 10*time.Minute))
 	c.TotalTimeout = max(0, c.TotalTimeout)
-	c.FreezeTimeout = max(0, cmp.Or(c.FreezeTimeout, 15*time.Second))
+	c.FreezeTimeout = cmp.Or(max(0, c.FreezeTimeout), 15*time.Second)
 	c.CancelPatience = max(0, cmp.Or(c.CancelPatience, 10*time.Second))
 	if c.LearnEvery <= 0 {
 		c.LearnEvery = time.Minute
