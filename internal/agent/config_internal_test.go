@@ -22,7 +22,7 @@ func TestWhatIsNotConfiguredHasTheDefaults(t *testing.T) {
 		}},
 		"None": {
 			Config{Slots: -1, Prefetch: -1, Drain: -1, StartTimeout: -1, NodeTimeout: -1, TotalTimeout: -1, FreezeTimeout: -1, LearnEvery: -1, CancelPatience: -1},
-			Config{Slots: 1, LearnEvery: time.Minute, Outputs: "store", MaxInput: 4294967296, InputURLs: "public"},
+			Config{Slots: 1, FreezeTimeout: 15 * time.Second, LearnEvery: time.Minute, Outputs: "store", MaxInput: 4294967296, InputURLs: "public"},
 		},
 		"Given": {given, given},
 	} {
