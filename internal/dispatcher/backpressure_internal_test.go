@@ -78,7 +78,10 @@ func TestCreditWaitsForAMomentOrUntilADeliveryIsOver(t *testing.T) {
 		begun := time.Now()
 		same(t, "all under way", []any{p.credit(t.Context(), job.Usual), time.Since(begun)}, []any{0, 25 * time.Millisecond})
 		begun = time.Now()
-		go p.exit()
+		go func() {
+			synctest.Wait() // until credit waits
+			p.exit()
+		}()
 		same(t, "until one is over", []any{p.credit(t.Context(), job.Usual), time.Since(begun)}, []any{0, time.Duration(0)})
 		same(t, "then", p.credit(t.Context(), job.Usual), 1)
 	})
