@@ -116,7 +116,7 @@ func plainTime(value []byte) bool {
 
 // plainOutputs reports whether outputs can be shown as they are: a list of a few objects without texts, in one line.
 func plainOutputs(value []byte) bool {
-	if value[0] != '[' || bytes.ContainsAny(value, "\r\n") || bytes.Contains(value, []byte(`"text"`)) {
+	if value[0] != '[' || bytes.ContainsAny(value, "\r\n\\") || namesText(value) { // a name may be written with escapes
 		return false
 	}
 	rest := bytes.TrimLeft(value[1:], space)
@@ -127,4 +127,18 @@ func plainOutputs(value []byte) bool {
 		rest = bytes.TrimLeft(rest[valueLen(rest):], space+",")
 	}
 	return true
+}
+
+// namesText reports whether a member may be named text, in whatever case, since the library reads it in any.
+func namesText(value []byte) bool {
+	const name = `"text"`
+	for rest := value; ; rest = rest[1:] {
+		at := bytes.IndexByte(rest, name[0])
+		if at < 0 || len(rest) < at+len(name) {
+			return false
+		}
+		if rest = rest[at:]; bytes.EqualFold(rest[:len(name)], []byte(name)) {
+			return true
+		}
+	}
 }

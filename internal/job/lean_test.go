@@ -79,6 +79,8 @@ func FuzzAppendLean(f *testing.F) {
 	}
 	f.Add(body)
 	f.Add([]byte(`{"job":"a-1","tenant":"acme","priority":3,"host":"h","host":"i","message":"<\u2028","outputs":[{"text":"]\""}]}`))
+	f.Add([]byte(`{"job":"a-1","tenant":"acme","priority":3,"outputs":[{"teXt":"]\""}]}`))
+	f.Add([]byte(`{"job":"a-1","tenant":"acme","priority":3,"outputs":[{"te\u0078t":"x"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		got, named := job.AppendLean(nil, "acme", "a-1", job.Failed, body)
 		e, ours, impossible := job.DecodeStored("acme", "a-1", job.Failed, body)
