@@ -60,30 +60,27 @@ func (s *starter) run(ctx, _ context.Context) error {
 }
 
 // measure runs prompts one by one, in turn over the gateway and on NATS.
-func (s *starter) measure(ctx context.Context) (result *StartResult, err error) {
+func (s *starter) measure(ctx context.Context) (*StartResult, error) {
 	conn, err := s.client.dial(ctx, "bench")
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	ctx, stop := context.WithCancel(ctx)
-	frames, ended := make(chan queue.Frame, 1024), make(chan error, 1)
+	ctx, stop := context.WithCancelCause(ctx)
+	frames, ended := make(chan queue.Frame, 1024), make(chan struct{})
 	go func() {
-		ended <- s.q.FollowFrames(ctx, gatewayTenant, func(f queue.Frame) {
+		defer close(ended)
+		stop(s.q.FollowFrames(ctx, gatewayTenant, func(f queue.Frame) {
 			select {
 			case frames <- f:
 			case <-ctx.Done():
 			}
-		})
-		stop()
+		}))
 	}()
 	defer func() {
-		failed := ctx.Err() != nil
-		stop()
-		if follow := <-ended; failed {
-			err = errors.Join(err, follow)
-		}
+		stop(nil)
+		<-ended
 	}()
 	over, bare, answer := &samples{}, &samples{}, &samples{}
 	began, n := time.Now(), 0

@@ -168,7 +168,7 @@ func (g *Gateway) getExtension(w http.ResponseWriter, r *http.Request, of *tenan
 	digest := versions[0].digest
 	p, err := g.catalogs.archived(r.Context(), digest, file, packType(file))
 	if p == nil || err != nil { // also when the catalogue was lost
-		hosts := g.catalogs.hostsOf(of.name, func(c *queue.Catalog) bool { return c.Blobs[queue.ArchiveRoute(route)] == digest })
+		hosts := g.catalogs.hostsThat(of.name, queue.ArchiveRoute(route), digest)
 		p, err = g.anyHost(r.Context(), hosts, queue.PageRequest{Route: route + "/" + file}, errNoExtension)
 	}
 	if err != nil {
@@ -180,7 +180,8 @@ func (g *Gateway) getExtension(w http.ResponseWriter, r *http.Request, of *tenan
 
 // getUnlisted answers a file of a node pack that has no scripts, such as the help for its nodes, of a host that has classes of the pack.
 func (g *Gateway) getUnlisted(w http.ResponseWriter, r *http.Request, of *tenant, pack, file string) error {
-	hosts, err := g.catalogs.withClassesOf(r.Context(), of.name, pack)
+	module := encode("custom_nodes." + pack)
+	hosts, err := g.catalogs.withClass(r.Context(), of.name, func(d classDef) bool { return bytes.Contains(d.def, module) })
 	if err != nil {
 		return err
 	}
@@ -190,26 +191,6 @@ func (g *Gateway) getUnlisted(w http.ResponseWriter, r *http.Request, of *tenant
 	}
 	p.as(readType(file)).answer(w, r)
 	return nil
-}
-
-// withClassesOf are the hosts that may run a tenant's jobs and have node classes of a pack.
-func (c *catalogs) withClassesOf(ctx context.Context, tenant job.Tenant, pack string) ([]string, error) {
-	c.mu.Lock()
-	answers := c.answering(tenant, objectInfoRoute)
-	c.mu.Unlock()
-	module := encode("custom_nodes." + pack)
-	ofPack := func(d classDef) bool { return bytes.Contains(d.def, module) }
-	var hosts []string
-	for _, a := range answers {
-		classes, err := c.parsed(ctx, a.digest)
-		if err != nil {
-			return nil, err
-		}
-		if slices.ContainsFunc(classes, ofPack) {
-			hosts = append(hosts, c.hostsOf(tenant, func(c *queue.Catalog) bool { return c.Blobs[objectInfoRoute] == a.digest })...)
-		}
-	}
-	return hosts, nil
 }
 
 // readType is packType for files that are read, and never run.

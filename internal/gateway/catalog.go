@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -174,6 +175,30 @@ func (c *catalogs) answering(tenant job.Tenant, route string) []answering {
 	return slices.SortedFunc(maps.Values(groups), byHosts)
 }
 
+// answers is answering, when c.mu is not held.
+func (c *catalogs) answers(tenant job.Tenant, route string) []answering {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answering(tenant, route)
+}
+
+// hostsThat are the hosts that may run a tenant's jobs and answer this to a route.
+func (c *catalogs) hostsThat(tenant job.Tenant, route, digest string) []string {
+	return c.hostsOf(tenant, func(c *queue.Catalog) bool { return c.Blobs[route] == digest })
+}
+
+// withClass are the hosts that may run a tenant's jobs and have such a node class. The error says what could not be read of others.
+func (c *catalogs) withClass(ctx context.Context, tenant job.Tenant, such func(classDef) bool) (hosts []string, err error) {
+	for _, a := range c.answers(tenant, objectInfoRoute) {
+		classes, unread := c.parsed(ctx, a.digest)
+		err = errors.Join(err, unread)
+		if slices.ContainsFunc(classes, such) {
+			hosts = append(hosts, c.hostsThat(tenant, objectInfoRoute, a.digest)...)
+		}
+	}
+	return hosts, err
+}
+
 // hostsOf are the hosts that may run a tenant's jobs and for whose catalogue this holds, by name.
 func (c *catalogs) hostsOf(tenant job.Tenant, holds func(*queue.Catalog) bool) []string {
 	c.mu.Lock()
@@ -190,9 +215,7 @@ func (c *catalogs) hostsOf(tenant job.Tenant, holds func(*queue.Catalog) bool) [
 
 // sources are the answers of a tenant's hosts to a route, each with how many answer it.
 func (c *catalogs) sources(ctx context.Context, tenant job.Tenant, route string) ([]source, error) {
-	c.mu.Lock()
-	hosts := c.answering(tenant, route)
-	c.mu.Unlock()
+	hosts := c.answers(tenant, route)
 	return gathered(hosts, func(a answering) (source, error) {
 		body, err := c.blob(ctx, a.digest)
 		return source{body: body, hosts: a.hosts, time: a.time}, err

@@ -28,19 +28,9 @@ const (
 
 var errNoETN = &failed{http.StatusNotFound, "not_found", "no host that runs your prompts has the node pack comfyui-tooling-nodes, or it does not answer this"}
 
-// etnHosts are the hosts that have the pack.
+// etnHosts are the hosts that have the pack. What cannot be read of them is left out.
 func (g *Gateway) etnHosts(ctx context.Context, tenant job.Tenant) []string {
-	c := g.catalogs
-	c.mu.Lock()
-	answers := c.answering(tenant, objectInfoRoute)
-	c.mu.Unlock()
-	var hosts []string
-	for _, a := range answers {
-		classes, err := c.parsed(ctx, a.digest)
-		if err == nil && slices.ContainsFunc(classes, func(d classDef) bool { return strings.HasPrefix(d.class, etnClasses) }) {
-			hosts = append(hosts, c.hostsOf(tenant, func(c *queue.Catalog) bool { return c.Blobs[objectInfoRoute] == a.digest })...)
-		}
-	}
+	hosts, _ := g.catalogs.withClass(ctx, tenant, func(d classDef) bool { return strings.HasPrefix(d.class, etnClasses) })
 	return hosts
 }
 

@@ -23,9 +23,7 @@ const (
 
 // united is one answer made of those of a tenant's hosts to a route, once after each change of them.
 func (c *catalogs) united(ctx context.Context, tenant job.Tenant, route string, unite func([]source) []byte) (*page, error) {
-	c.mu.Lock()
-	hosts := c.answering(tenant, route)
-	c.mu.Unlock()
+	hosts := c.answers(tenant, route)
 	var key strings.Builder
 	key.WriteString(route)
 	for _, a := range hosts {
@@ -219,19 +217,16 @@ func (g *Gateway) listing(ctx context.Context, tenant job.Tenant, route, member 
 // each tells of the different answers of a tenant's hosts to a route, and which hosts answer it: first what most hosts answer. What cannot be
 // read is left out; it is an error when nothing can be.
 func (g *Gateway) each(ctx context.Context, tenant job.Tenant, route string, tell func(body []byte, hosts []string)) error {
-	g.catalogs.mu.Lock()
-	answers := g.catalogs.answering(tenant, route)
-	g.catalogs.mu.Unlock()
 	var failed error
 	told := false
-	for _, a := range answers {
+	for _, a := range g.catalogs.answers(tenant, route) {
 		body, err := g.catalogs.blob(ctx, a.digest)
 		if err != nil {
 			failed = err
 			continue
 		}
 		told = true
-		tell(body, g.catalogs.hostsOf(tenant, func(c *queue.Catalog) bool { return c.Blobs[route] == a.digest }))
+		tell(body, g.catalogs.hostsThat(tenant, route, a.digest))
 	}
 	if told {
 		return nil
