@@ -64,7 +64,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC)?`), "TIME"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?`), "TIME"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "ID"},
-	{regexp.MustCompile(`\b(\d+d)?(\d+h)?(\d+m)?\d+(\.\d+)?(ns|µs|ms|s|m|h|d)( ago)?(\s|\b)`), "SPAN "},
+	{regexp.MustCompile(`\b(\d+d)?(\d+h)?(\d+m)?\d+(\.\d+)?(ns|µs|ms|s|m|h|d)( ago)?( |\b)`), "SPAN "},
 	{regexp.MustCompile(`\bin SPAN |\bnow\b`), "SPAN "},
 	{regexp.MustCompile(`\b\d+(\.\d+)? ?([KMGT]i?B|kB|B)\b`), "SIZE"},
 	{regexp.MustCompile(`, waited SPAN ?`), ""},             // left out when it is no time at all

@@ -212,6 +212,10 @@ func TestADeliveryOutlivesWhoeverMakesIt(t *testing.T) {
 	if err := jetstream.VerifyWebhook(secret, again.Header, again.Body, time.Now()); err != nil {
 		t.Error(err)
 	}
+	f.eventually("the dispatcher has reconnected", func() bool {
+		_, err := jetstream.NewClient(f.nc, "acme").Webhooks(f.context(), jetstream.WebhooksRequest{})
+		return err == nil
+	})
 	f.eventually("it is delivered", func() bool {
 		outcomes, hook := f.outcomes("acme", "orders")
 		return len(outcomes) > 0 && outcomes[0] == jetstream.Delivered && hook.Tries[0].By == "second" && hook.Pending == 0
