@@ -5,7 +5,6 @@ package main_test
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,6 +21,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/test/docs"
 )
 
 // book runs the commands of pages: those of the dispatcher and the agents in this process, the rest in bash, where the
@@ -358,11 +358,10 @@ func (b *book) free(page string) string {
 	if used, known := b.addresses[page]; known {
 		return used
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := docs.FreeAddress()
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	defer listener.Close()
-	b.addresses[page] = listener.Addr().String()
-	return b.addresses[page]
+	b.addresses[page] = address
+	return address
 }

@@ -17,7 +17,7 @@ const (
 
 // File is the name of the file that has the workflow of a job; empty when the job has it itself.
 func File(body []byte) string {
-	if !bytes.Contains(body, []byte(fileField)) {
+	if !bytes.Contains(body, []byte(fileField[1:])) { // without the quotation mark, which is so frequent that the search took 1 µs more
 		return ""
 	}
 	body = trim(body)
