@@ -141,21 +141,29 @@ func (q *Queue) WatchWebhooks(ctx context.Context, tell func(Change[WebhookSetti
 }
 
 // PutWebhook stores a webhook that has this revision (0: there is none yet); false when it has another. From then on the events that
-// it wants are delivered.
+// it wants are delivered. Nothing is stored when there is an error, unless the error is that of the store itself.
 func (q *Queue) PutWebhook(ctx context.Context, w *WebhookSettings) (bool, error) {
 	value, err := json.Marshal(w)
 	if err != nil {
 		return false, fmt.Errorf("encode webhook %s: %w", w.Name, err)
 	}
+	all, err := q.Webhooks(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := q.FollowForWebhooks(ctx, append(all, *w)); err != nil {
+		return false, err
+	}
 	stored, err := putExpecting(ctx, q.webhooks, w.Key(), value, w.Revision)
 	if err != nil || !stored {
 		return false, err
 	}
-	all, err := q.Webhooks(ctx)
-	if err != nil {
-		return true, err
+	// Once more, since the filters may have events that the webhook wanted before, and may lack its own when another process has set
+	// a webhook at the same time. When this fails, the processes that deliver do it, as after every change.
+	if all, err = q.Webhooks(ctx); err == nil {
+		_ = q.FollowForWebhooks(ctx, all)
 	}
-	return true, q.FollowForWebhooks(ctx, all)
+	return true, nil
 }
 
 // RemoveWebhook removes a webhook and what was not delivered to it.
