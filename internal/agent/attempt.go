@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -105,14 +106,23 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	a.seeds = a.prepared.Seeds
 	e := h.event(a, job.Started)
 	e.PromptID, e.Seeds = a.prompt, a.seeds
-	a.chain, err = h.append(ctx, e, a.chain, "")
+	sequence, err := h.append(ctx, e, a.chain, "")
 	for moved := overtakenIn(err); moved != nil && h.onlyWaited(ctx, a, moved); moved = overtakenIn(err) {
-		a.chain, err = h.append(ctx, e, moved.by.ChainSequence, "")
+		a.chain = moved.by.ChainSequence
+		sequence, err = h.append(ctx, e, a.chain, "")
 	}
-	if err == nil && h.logsJobs() {
+	switch {
+	case queue.TooLarge(err):
+		return failure.New(failure.InvalidWorkflow, fmt.Sprintf(
+			"the random seeds of %d nodes do not fit into one event: give these nodes seeds other than -1, or raise NATS' max_payload", len(a.seeds)))
+	case err != nil:
+		return err // the chain is as before, for the event failed
+	}
+	a.chain = sequence
+	if h.logsJobs() {
 		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	}
-	return err
+	return nil
 }
 
 // onlyWaited reports whether the events since the offer only say why the job waits. An attempt that was started and has

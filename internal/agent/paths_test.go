@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/url"
@@ -36,6 +37,22 @@ func (h *house) byReference(id job.ID, file, content string) queue.Offer {
 		h.storedInput(file, content)
 	}
 	return o
+}
+
+// The events of a job in a file are no larger than others.
+func TestMoreSeedsThanAnEventHoldsFailTheAttempt(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	nodes := make([]string, 30_000)
+	for i := range nodes {
+		nodes[i] = fmt.Sprintf(`"a-node-with-a-long-id-%05d":{"class_type":"A","inputs":{"seed":-1}}`, i)
+	}
+	o := h.byReference("one", "acme/one.json", `{"workflow":{`+strings.Join(nodes, ",")+`}}`)
+	h.accepted(o)
+	if e := h.event(o, job.Failed); e.Kind != failure.InvalidWorkflow || !strings.Contains(e.Message, "seeds of 30000 nodes") {
+		t.Errorf("failed is %s: %s", e.Kind, e.Message)
+	}
+	h.wantChain(o, "queued failed")
 }
 
 func TestAJobInAFileIsReadWhereItRuns(t *testing.T) {
