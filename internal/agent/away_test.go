@@ -39,7 +39,7 @@ func TestAJobIsTriedLaterWhenWhatItNeedsCannotBeRead(t *testing.T) {
 	h := start(t, agent.Config{})
 	filed, keyed := h.byReference("filed", "acme/filed.json", ""), h.queued(job.Spec{ID: "keyed", APIKeys: true})
 	h.direct("OBJ_COMFY_INPUTS", false)
-	h.api("STREAM.DELETE.KV_COMFY_APIKEYS", struct{}{}, nil)
+	h.direct("KV_COMFY_APIKEYS", false)
 	h.accepted(filed)
 	if e := h.event(filed, job.Failed); e.Kind != failure.Transient || !strings.HasPrefix(e.Message, `cannot fetch file "acme/filed.json" from COMFY_INPUTS: `) {
 		t.Errorf("failed is %s: %s", e.Kind, e.Message)
@@ -101,7 +101,7 @@ func TestAResumedJobNeedsItsKeysNoLonger(t *testing.T) {
 	gone, unread := h.queued(job.Spec{ID: "gone", APIKeys: true}), h.queued(job.Spec{ID: "unread", APIKeys: true})
 	for _, o := range []queue.Offer{gone, unread} {
 		if o.Job == "unread" {
-			h.api("STREAM.DELETE.KV_COMFY_APIKEYS", struct{}{}, nil)
+			h.direct("KV_COMFY_APIKEYS", false)
 		}
 		h.append(o, job.Event{EventKind: job.Started, Host: "gpu", Attempt: 1, Hash: o.Hash, PromptID: agent.FormerPromptID(&o, h.q.Created())})
 		o.Resume, o.LastInChain = true, h.last(o).ChainSequence
