@@ -151,13 +151,13 @@
 //	avoided host    one that failed the job before; it is used when no other host can take the job
 //	backlog         ComfyUI's own queue of prompts
 //	blame           the job that a host ran when it became unhealthy
-//	block           a host gets no jobs of one workflow until the cooldown is over; of one tenant, some or all
+//	block           a host gets no jobs of one workflow until the cooldown is over: none of one tenant, of some or of all; until then the block is in force
 //	cap             the most jobs that a tenant may run at once (max_running); three other caps are named in full
 //	cap of blocks   the longest time that a block lasts (Policy.Cap)
 //	cap, lane       the most unfinished jobs of one lane
 //	cap, waiting    the most tickets of all tenants together
 //	capability      what a host can run: its node classes, model files and options
-//	cause           why a host is unhealthy, or why a block was lifted; each cause of sickness has its own probe
+//	cause           why a host is unhealthy (failure.Cause), each with its own probe; of an event unblocked why the block ended (queue.UnblockCause)
 //	ceiling         the priority that a tenant's more urgent jobs count as (max_priority)
 //	chain           the events of one job, each appended by compare-and-set on the one before
 //	claim           a dispatcher takes a ticket from the waiting room; of several that try, one succeeds
@@ -180,22 +180,24 @@
 //	hold            why no host may take a job now, and until when (route.Hold)
 //	home            the dispatcher that gives a host its jobs first, by rendezvous hash; also the one that keeps a tenant's cap
 //	host            one ComfyUI, by its name
+//	installation    what equally installed hosts can run: one capability, which they share
 //	job             a workflow that somebody has published, with an id that runs once
 //	kind            why an attempt failed, one of a closed set (internal/failure); also the type of an event
-//	label           a property of a host, key=value, that can stand where a host's name can
+//	label           a property of a host, key=value, that can be given where a host's name can
 //	lane            a tenant's jobs of one priority
 //	lease           the right to a job: who extends its delivery owns it, and when nobody does it is delivered again
 //	level           how many blocks a pair had before this one
 //	likeness        two attempts ended with their hosts at the same node and progress, or after the same time
 //	loop            the one goroutine of a dispatcher that decides; it never waits for NATS
 //	lost            an attempt whose agent is gone; a lost host is one whose ComfyUI is
-//	mark            the sequence of a failed event, by which a strike is counted once
-//	mirror          what stands in a bucket, kept up to date by its watch
+//	mark            the sequence of an event in COMFY_EVENTS (job.Mark has its time too); by that of its failed event a strike is counted once
+//	mirror          what a bucket has, kept up to date by its watch
 //	model           a file that a workflow loads on the host, such as a checkpoint
 //	node            a node of a workflow's graph
 //	offer           the request of a dispatcher to an agent to run a job; it is accepted, or refused with a reason
 //	option          a value of a node's input that a host lists as a choice
-//	owned job       the whole job while a dispatcher has its lease, with all that its walk has read and decided (owned)
+//	orphan          a prompt that may still run on a host and for which no attempt waits; it is cancelled when ComfyUI answers
+//	owned job       a job, read whole, whose lease a dispatcher has, with all that its walk has read and decided (owned)
 //	pair            a host and a hash: what strikes and blocks are counted for
 //	park            a job's delivery is left to NATS until a time, while its ticket waits
 //	pool            classes that the same hosts can take
@@ -225,11 +227,10 @@
 //	signature       exception, class and message of a failure without numbers and paths, for comparing hosts
 //	size            width × height × pictures of a job; unknown counts as large where memory is concerned
 //	slot            room on a host for one job that runs
-//	stray           a prompt that nobody waits for and that may still run
 //	strike          a failure that counts against a pair; enough of them make a block
 //	suspicion       a job that a host went down with, remembered until a second one alike or a success
 //	take in         to note what has happened, as each part of the loop does with what it is told
-//	tenant          who owns jobs; its name stands in every subject that concerns them
+//	tenant          who owns jobs; its name is in every subject that concerns them
 //	tenant's slot   one of the jobs that a tenant with a cap may run at once
 //	ticket          a waiting job in COMFY_WAITING, with the lease that a claim passes on (queue.Ticket); in memory, what its turn depends on (route.Ticket)
 //	trial           a host that may be sick takes one job at a time, and the next of another workflow decides

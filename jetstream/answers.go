@@ -13,7 +13,7 @@ type StatusRequest struct {
 	Job    ID     `json:"job"`
 }
 
-// JobStatus is where a job stands. State and Event are its last event. Position, Of and ETA are of a job that waits: its place
+// JobStatus is the state of a job. State and Event are its last event. Position, Of and ETA are of a job that waits: its place
 // among all jobs that wait, from 1, how many those are, and when it is expected to start; they are left out when they are unknown.
 type JobStatus struct {
 	Job      ID         `json:"job"`
@@ -213,12 +213,6 @@ type JobRow struct {
 	Last      Mark      `json:"last"`
 
 	MaxAttempts int `json:"max_attempts,omitempty"` // that count before it is dead; 0: its first event is not stored any more
-}
-
-// Mark is a place in the stream of events.
-type Mark struct {
-	Sequence uint64    `json:"sequence"`
-	Time     time.Time `json:"time"` // when it was stored
 }
 
 // EventsRequest asks for stored events of a tenant's jobs, oldest first.

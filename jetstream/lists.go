@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// JobStory is all that is stored of one job: where it stands, its events, and the job as it was published.
+// JobStory is all that is stored of one job: its state, its events, and the job as it was published.
 type JobStory struct {
 	JobStatus
 	Name   string          `json:"name,omitempty"`

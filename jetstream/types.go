@@ -25,6 +25,8 @@ type (
 	Priority = job.Priority
 	// Lane is a tenant's jobs of one priority.
 	Lane = job.Lane
+	// Mark is the place of an event in COMFY_EVENTS: its sequence, and when it was stored.
+	Mark = job.Mark
 	// Duration is a time.Duration that is written as text in JSON, such as "1m30s".
 	Duration = job.Duration
 	// Hash identifies a workflow: SHA-256, in hexadecimal digits, of its structure and models, without prompts, seeds and sizes.

@@ -115,7 +115,7 @@ type TestWebhookRequest struct {
 	By     string `json:"by,omitempty"`
 }
 
-// TestWebhookAnswer names the test. What came of it stands in the tries of the webhook soon.
+// TestWebhookAnswer names the test. What came of it is among the tries of the webhook soon.
 type TestWebhookAnswer struct {
 	ID string `json:"id"` // the header webhook-id
 }

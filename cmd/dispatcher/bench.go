@@ -27,7 +27,7 @@ type benchCmd struct {
 	Rate        float64       `placeholder:"JOBS/S" unset:"all at once" range:"0.." help:"Publish so many jobs a second."`
 	HostTime    time.Duration `placeholder:"DURATION" default:"0s" range:"0s.." help:"How long a host takes for a job."`
 	Waiting     int           `placeholder:"N" default:"0" range:"0..100000" help:"Jobs that wait all the time in the waiting room, for a host that stays busy."`
-	Blocks      int           `placeholder:"N" default:"0" range:"0.." help:"Blocks that stand all the time, of other workflows on these hosts."`
+	Blocks      int           `placeholder:"N" default:"0" range:"0.." help:"Blocks in force all the time, of other workflows on these hosts."`
 	Comfy       bool          `help:"Simulated ComfyUI over sockets instead of a host in this process."`
 	NATSURL     string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" unset:"an embedded NATS" help:"A NATS on this machine that has no fleet and no jobs; the streams are left in it."`
 	StoreDir    string        `type:"path" placeholder:"DIR" unset:"a temporary folder" help:"Where the embedded NATS keeps its data."`

@@ -118,7 +118,7 @@ func (k *cancelCmd) cancel(ctx context.Context, c *daemon.Console, a *asker, ref
 	client := a.of(ref.tenant)
 	answer, err := client.Cancel(ctx, jetstream.CancelRequest{Job: ref.id, Force: k.Force, By: by()})
 	if err != nil {
-		answer, err = k.alone(ctx, a, ref, err)
+		answer, err = k.withoutDispatcher(ctx, a, ref, err)
 	}
 	_, missing := errors.AsType[*jetstream.NotFound](err)
 	switch {
@@ -134,8 +134,8 @@ func (k *cancelCmd) cancel(ctx context.Context, c *daemon.Console, a *asker, ref
 	return nil
 }
 
-// alone appends the end to the job's chain itself where no dispatcher runs.
-func (k *cancelCmd) alone(ctx context.Context, a *asker, ref jobRef, asked error) (jetstream.CancelAnswer, error) {
+// withoutDispatcher appends the end to the job's chain itself where no dispatcher runs.
+func (k *cancelCmd) withoutDispatcher(ctx context.Context, a *asker, ref jobRef, asked error) (jetstream.CancelAnswer, error) {
 	var answer jetstream.CancelAnswer
 	q, err := a.instead(ctx, asked)
 	if err != nil {

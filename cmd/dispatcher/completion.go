@@ -64,7 +64,7 @@ type fixedValues struct {
 	values []string
 }
 
-// placesOf gives the places of a command and of those below it. A flag of a command may also stand behind its commands.
+// placesOf gives the places of a command and of those below it. A flag of a command may also come after its commands.
 func placesOf(node *kong.Node, path string, outer ...*kong.Flag) []place {
 	here := place{path: path}
 	flags := slices.Concat(outer, node.Flags)

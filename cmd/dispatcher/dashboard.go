@@ -129,12 +129,12 @@ func (p *pageFlags) outside() (*url.URL, error) {
 	return u, nil
 }
 
-// traceMark stands for the id of a trace in --trace-url.
-const traceMark = "{trace}"
+// tracePlaceholder stands for the id of a trace in --trace-url.
+const tracePlaceholder = "{trace}"
 
 func (p *pageFlags) checkTrace() error {
-	u, err := url.Parse(strings.ReplaceAll(p.TraceURL, traceMark, "0"))
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || !strings.Contains(p.TraceURL, traceMark) {
+	u, err := url.Parse(strings.ReplaceAll(p.TraceURL, tracePlaceholder, "0"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || !strings.Contains(p.TraceURL, tracePlaceholder) {
 		return fmt.Errorf("--trace-url %q is not an address with {trace} in it; write it like https://tempo.example.com/trace/{trace}", p.TraceURL)
 	}
 	return nil
@@ -248,7 +248,7 @@ func (r *runPageFlags) beside(ctx context.Context, in *pagePlace, run func(stop,
 		defer end()
 		served.Go(func() {
 			if err := page.Run(serving, l); err != nil {
-				in.log.Error("the page has ended", "error", err)
+				in.log.Error("the server of the dashboard has ended", "error", err)
 			}
 		})
 		return run(stop, kill)

@@ -78,16 +78,16 @@ func (x *examination) add(found check) {
 	if x.quiet {
 		return
 	}
-	mark, colour := "✓", daemon.Green
+	symbol, colour := "✓", daemon.Green
 	switch found.State {
 	case checkWarn:
-		mark, colour = "!", daemon.Yellow
+		symbol, colour = "!", daemon.Yellow
 	case checkBad:
-		mark, colour = "✗", daemon.Red
+		symbol, colour = "✗", daemon.Red
 	case checkOK:
 	}
 	colours := daemon.Colourful(x.c.Out)
-	_ = x.c.PrintPainted(daemon.Paint(colours, colour, mark), daemon.Plain(fmt.Sprintf(" %-12s %s", found.What, found.Text))) // a reader may have gone
+	_ = x.c.PrintPainted(daemon.Paint(colours, colour, symbol), daemon.Plain(fmt.Sprintf(" %-12s %s", found.What, found.Text))) // a reader may have gone
 	if found.Do != "" {
 		x.c.Print("  %-12s → %s", "", found.Do)
 	}

@@ -24,7 +24,7 @@ var (
 	Condition     = condition
 	RestWords     = restWords
 	ClockWords    = clockWords
-	Obeyed        = obeyed
+	AfterControl  = afterControl
 	NoHostAccepts = noHostAccepts
 )
 

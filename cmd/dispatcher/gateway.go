@@ -103,7 +103,7 @@ func (e *gatewayExtensions) UnmarshalText(text []byte) error {
 		case one == "":
 		case one == "all" || one == "none":
 			if strings.TrimSpace(string(text)) != one {
-				return fmt.Errorf("%q stands alone; write all, none, or the names of node packs, as rgthree-comfy,ComfyUI-KJNodes", one)
+				return fmt.Errorf("%q must be alone; write all, none, or the names of node packs, as rgthree-comfy,ComfyUI-KJNodes", one)
 			}
 			e.Off = one == "none"
 		case strings.ContainsAny(one, `/\`):

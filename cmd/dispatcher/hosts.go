@@ -216,25 +216,25 @@ func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string,
 			return err
 		}
 		answer.Reply.State.Host = host
-		c.Print("%s", obeyed(&answer.Reply, order))
+		c.Print("%s", afterControl(&answer.Reply, order))
 	}
 	return nil
 }
 
-// obeyed describes a host after it was drained or resumed. A host that is unhealthy accepts no jobs after a resume either.
-func obeyed(r *queue.Reply, order queue.Control) string {
+// afterControl describes a host after it was drained or resumed. A host that is unhealthy accepts no jobs after a resume either.
+func afterControl(r *queue.Reply, order queue.Control) string {
 	s := &r.State
-	forgetful := "" // what the agent has not done
+	notDone := "" // what the agent has not done
 	if (order.Drain || s.State == queue.Online && !s.Trial) && r.Reason != "" {
-		forgetful = " (" + daemon.FirstLine(r.Reason) + ")"
+		notDone = " (" + daemon.FirstLine(r.Reason) + ")"
 	}
 	switch {
 	case r.Answer == queue.Unfit:
 		return fmt.Sprintf("%s refuses: %s", s.Host, orUnknown(daemon.FirstLine(r.Reason)))
 	case order.Drain && len(s.Running) > 0:
-		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, daemon.Plural(len(s.Running), "job"), s.Host, forgetful)
+		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, daemon.Plural(len(s.Running), "job"), s.Host, notDone)
 	case order.Drain:
-		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`%s", s.Host, s.Host, forgetful)
+		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`%s", s.Host, s.Host, notDone)
 	case s.State == "": // the agent has not said its state
 		return s.Host + " is not drained any more; `dispatcher hosts` says whether it takes jobs"
 	case s.State != queue.Online:
@@ -242,5 +242,5 @@ func obeyed(r *queue.Reply, order queue.Control) string {
 	case s.Trial:
 		return s.Host + " is not drained any more. " + condition(s, "")
 	}
-	return s.Host + " is taking jobs" + forgetful
+	return s.Host + " is taking jobs" + notDone
 }

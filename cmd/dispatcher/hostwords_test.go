@@ -114,7 +114,7 @@ func TestAResumedHostIsSaidToTakeJobsOnlyWhenItDoes(t *testing.T) {
 			drain, queue.Reply{Answer: queue.Unfit, Reason: "the control is no JSON object", State: queue.HostState{Host: "a"}},
 		},
 	} {
-		if got := main.Obeyed(&tc.reply, tc.order); got != want {
+		if got := main.AfterControl(&tc.reply, tc.order); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}

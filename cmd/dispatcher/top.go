@@ -123,7 +123,7 @@ func drawTop(s *scene, width, height int) []string {
 		}
 		lines = append(lines, fmt.Sprintf("%-28s %-16s %-9s %s", daemon.Short(name, 28), daemon.Short(r.Host, 16), daemon.Span(o.Time.Sub(r.Last.Time)), r.Title))
 	}
-	return fitted(lines, width, height)
+	return cutToScreen(lines, width, height)
 }
 
 // waitingText says how many jobs wait for which reason.
@@ -156,8 +156,8 @@ func inOrder(counts map[string]int, names ...string) string {
 	return daemon.Joined(", ", parts...)
 }
 
-// fitted cuts lines, and leaves out those that a screen has no room for.
-func fitted(lines []string, width, height int) []string {
+// cutToScreen cuts lines, and leaves out those that a screen has no room for.
+func cutToScreen(lines []string, width, height int) []string {
 	if height > 0 && len(lines) > height {
 		lines = append(lines[:height-1:height-1], fmt.Sprintf("… and %d more lines", len(lines)-height+1))
 	}

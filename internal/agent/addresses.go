@@ -13,7 +13,7 @@ import (
 )
 
 // Values of Config.InputURLs, which says from which addresses inputs are fetched. Any other value is a list of address ranges with
-// commas, in which public may stand too.
+// commas, in which public may be too.
 const (
 	URLsNone   = outside.NoAddress
 	URLsPublic = outside.PublicAddresses

@@ -205,14 +205,14 @@ func (d *admission) all() []*run {
 	return slices.Clone(d.runs)
 }
 
-// well reports whether ComfyUI can run something.
-func (d *admission) well() bool {
+// canRun reports whether ComfyUI can run something.
+func (d *admission) canRun() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.conditions.worst() == nil
 }
 
-// has reports whether a condition of the cause stands.
+// has reports whether there is a condition of the cause.
 func (d *admission) has(cause failure.Cause) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

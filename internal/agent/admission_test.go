@@ -299,7 +299,7 @@ func TestTheOldestRunIsTheOneThatIsBlamed(t *testing.T) {
 func TestWhatIsStoredForTheNextAgent(t *testing.T) {
 	t.Parallel()
 	a := admitted()
-	equal(t, "of a host that is well", []any{a.Condition(), a.IsWell(), a.Has(failure.Poisoned)}, []any{queue.HostCondition{}, true, false})
+	equal(t, "of a healthy host", []any{a.Condition(), a.CanRun(), a.Has(failure.Poisoned)}, []any{queue.HostCondition{}, true, false})
 	blame := &queue.Blame{Tenant: "acme", Job: "one"}
 	for n := range 10 {
 		hash := workflow.Hash(fmt.Sprint("hash-", n))
@@ -309,7 +309,7 @@ func TestWhatIsStoredForTheNextAgent(t *testing.T) {
 		a.FailAlike(hash, "7", blame)
 		if n == 0 {
 			got := a.Condition()
-			equal(t, "on trial", []any{got.Trial, a.IsWell(), a.Has(failure.Poisoned)}, []any{true, true, true})
+			equal(t, "on trial", []any{got.Trial, a.CanRun(), a.Has(failure.Poisoned)}, []any{true, true, true})
 		}
 	}
 	a.Drain("ann")
@@ -319,5 +319,5 @@ func TestWhatIsStoredForTheNextAgent(t *testing.T) {
 		want.Hashes = append(want.Hashes, workflow.Hash(fmt.Sprint("hash-", n)))
 	}
 	equal(t, "of a drained host that is out", got, want)
-	equal(t, "well", a.IsWell(), false)
+	equal(t, "can run", a.CanRun(), false)
 }

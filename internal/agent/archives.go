@@ -53,7 +53,7 @@ type stored struct {
 	size   int
 }
 
-// archive reads and stores the archives. Those of before stand, unless ComfyUI lists others, was started again, or an hour has passed; again
+// archive reads and stores the archives. Those of before are kept, unless ComfyUI lists others, was started again, or an hour has passed; again
 // has them read when that was not a moment ago. One that ComfyUI does not answer or that is too large is left out.
 func (h *host) archive(ctx context.Context, answers map[string][]byte, again bool) (map[string]stored, error) {
 	a := &h.archives

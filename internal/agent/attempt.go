@@ -29,7 +29,7 @@ type attempt struct {
 	record    string // what ComfyUI's history says of the run; empty unless the job asks for it
 	live      live
 	drawn     uint64         // seeds
-	told      job.Event      // the newest event of this attempt, as it was or will be stored
+	lastEvent job.Event      // the newest event of this attempt, as it was or will be stored
 	node      comfy.Progress // newest
 	nodeSince time.Time      // of its node
 }
@@ -95,9 +95,9 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	j.ID = a.key.job // the dispatcher has read headers that the offer does not carry
 	a.job = j
 	if a.offer.Resume {
-		return h.recall(ctx, a)
+		return h.confirmStarted(ctx, a)
 	}
-	if err := foreign(j); err != nil {
+	if err := refuseJobFiles(j); err != nil {
 		return err
 	}
 	if err := h.prepare(a, nil); err != nil {
@@ -143,8 +143,8 @@ func (h *host) onlyWaited(ctx context.Context, a *attempt, moved *overtaken) boo
 	})
 }
 
-// recall makes sure that the open started event of the chain is that of this run.
-func (h *host) recall(ctx context.Context, a *attempt) error {
+// confirmStarted makes sure that the open started event of the chain is that of this run.
+func (h *host) confirmStarted(ctx context.Context, a *attempt) error {
 	link, err := h.last(ctx, a)
 	if err != nil {
 		return err
@@ -276,7 +276,7 @@ func (h *host) handleError(kill context.Context, a *attempt, err error) error {
 func (h *host) freeSlot(a *attempt, err error) {
 	held, read := h.admission.free(a.run)
 	if read {
-		signal(h.examineNow)
+		signal(h.probeNow)
 	}
 	if held {
 		loads := a.modelLoads()

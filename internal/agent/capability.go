@@ -16,7 +16,7 @@ const (
 // changed, and every LearnEvery while it is idle. ComfyUI answers nothing else while it computes this, which takes tens of
 // seconds on large installations, so that it is never asked while a prompt runs or waits. A host that is never idle accepts
 // no further job until a reading that is wanted was made.
-func (h *host) readCapabilityWhenIdle(ctx context.Context, c *checkup, backlog int) {
+func (h *host) readCapabilityWhenIdle(ctx context.Context, c *probeState, backlog int) {
 	costly := c.took > cheapReading && time.Since(c.learned) < readingShare*c.took
 	if !costly && h.relearn.Swap(false) {
 		c.wanted = true
@@ -35,12 +35,12 @@ func (h *host) readCapabilityWhenIdle(ctx context.Context, c *checkup, backlog i
 // readCapabilitySoon asks for a reading after a refusal that says that something has changed.
 func (h *host) readCapabilitySoon() {
 	h.relearn.Store(true)
-	signal(h.examineNow)
+	signal(h.probeNow)
 }
 
 // readCapability reads the capability from ComfyUI and stores it if the stored one differs or is missing: the bucket may have
 // been lost or purged. When ComfyUI does not give it, the stored one stays.
-func (h *host) readCapability(alive context.Context, c *checkup) {
+func (h *host) readCapability(alive context.Context, c *probeState) {
 	ctx, cancel := context.WithTimeout(alive, readingTimeout)
 	defer cancel()
 	began := time.Now()

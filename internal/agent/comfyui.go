@@ -24,7 +24,7 @@ type ComfyUI interface {
 type Prompts interface {
 	Run(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
 	Cancel(ctx context.Context, promptID string) error
-	Find(ctx context.Context, promptID string) (comfy.Standing, error)
+	Find(ctx context.Context, promptID string) (comfy.PromptState, error)
 	// Free gives memory back after a prompt ran out of it.
 	Free(ctx context.Context) error
 	// SeedLimit is the largest seed that an input takes, when that is known.
@@ -46,7 +46,7 @@ type Health interface {
 	State() comfy.State
 	Probe(ctx context.Context) (comfy.Probe, error)
 	Survey(ctx context.Context) (comfy.Probe, error)
-	// Sick reads ComfyUI's log; cause is empty when it is well.
+	// Sick reads ComfyUI's log; cause is empty when it is healthy.
 	Sick(ctx context.Context) (reason string, cause failure.Cause, err error)
 	// Process is a text that stays the same until ComfyUI is started again, and is another one from then on.
 	Process(ctx context.Context) (string, error)

@@ -73,17 +73,17 @@ func (a conditions) first(is func(condition) bool) *condition {
 	return &a[i]
 }
 
-// tied reports whether a condition ends with ComfyUI's process.
-func tied(cause failure.Cause) bool {
+// endsWithProcess reports whether a condition ends with ComfyUI's process.
+func endsWithProcess(cause failure.Cause) bool {
 	return cause == failure.WorkerGone || cause == failure.Poisoned || cause == failure.Stuck
 }
 
 // otherProcess removes the conditions that ended with another process of ComfyUI. A condition that was found while the
 // process could not be identified counts as one of this process.
 func (a *conditions) otherProcess(now string) {
-	*a = slices.DeleteFunc(*a, func(c condition) bool { return tied(c.cause) && c.process != "" && c.process != now })
+	*a = slices.DeleteFunc(*a, func(c condition) bool { return endsWithProcess(c.cause) && c.process != "" && c.process != now })
 	for i := range *a {
-		if tied((*a)[i].cause) {
+		if endsWithProcess((*a)[i].cause) {
 			(*a)[i].process = now
 		}
 	}

@@ -22,7 +22,7 @@ type Config struct {
 	Prefetch int // jobs accepted beyond Slots, so that the GPU never waits; default 1
 
 	Drain         time.Duration // what running jobs get at shutdown; default 10 min
-	StartTimeout  time.Duration // from the POST while nothing stands before it; default 60 s
+	StartTimeout  time.Duration // from the POST while nothing is before it; default 60 s
 	NodeTimeout   time.Duration // without progress of the running node; default 10 min
 	TotalTimeout  time.Duration // of the run; default none
 	FreezeTimeout time.Duration // without any answer of ComfyUI; default 15 s
@@ -42,7 +42,7 @@ type Config struct {
 
 	Labels  []string // such as gpu=4090, of every host
 	Version string   // of the agent, for people
-	Machine string   // stands in names instead of a loopback address, which every machine has; empty leaves the address
+	Machine string   // is in names instead of a loopback address, which every machine has; empty leaves the address
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers no metrics

@@ -21,7 +21,7 @@ func (h *host) consequences(kill context.Context, a *attempt, f *failure.Failure
 		if err := h.cancel(kill, a.run); err != nil {
 			return h.doesNotStop(kill, a, f, err)
 		}
-		signal(h.examineNow)
+		signal(h.probeNow)
 	case failure.OutOfMemory:
 		ctx, cancel := context.WithTimeout(kill, wireTimeout)
 		defer cancel()
@@ -127,13 +127,13 @@ func (h *host) passed(a *attempt) {
 // takeOut makes the host unhealthy until the probe of the cause ends the condition.
 func (h *host) takeOut(by *run, c condition) {
 	c.since = time.Now()
-	if tied(c.cause) || c.cause == failure.Down {
+	if endsWithProcess(c.cause) || c.cause == failure.Down {
 		c.process, c.blame = h.processNow(), blameOf(by)
 	}
 	h.log.Warn("the host takes no job", "cause", c.cause, "reason", c.reason, "job", by.key)
 	h.set(func(d *admission) { d.conditions.put(c) })
 	signal(h.beatNow)
-	signal(h.examineNow)
+	signal(h.probeNow)
 }
 
 // cancel stops a run's prompt in ComfyUI. A POST that was cut off may still arrive, so that an unknown prompt is looked for
@@ -141,8 +141,8 @@ func (h *host) takeOut(by *run, c condition) {
 func (h *host) cancel(kill context.Context, r *run) error {
 	ctx, cancel := context.WithTimeout(kill, h.cfg.CancelPatience)
 	defer cancel()
-	standing, err := h.comfy.Find(ctx, r.prompt)
-	if err == nil && standing == comfy.Unknown {
+	state, err := h.comfy.Find(ctx, r.prompt)
+	if err == nil && state == comfy.Unknown {
 		queue.Pause(ctx, 200*time.Millisecond)
 	}
 	err = h.comfy.Cancel(ctx, r.prompt)
@@ -156,7 +156,7 @@ func (h *host) cancel(kill context.Context, r *run) error {
 // SystemExit leaves no traceback in the log, so it may show only in this way. The failure that it returns is reported instead of
 // the timeout.
 func (h *host) doesNotStop(kill context.Context, a *attempt, f *failure.Failure, err error) *failure.Failure {
-	cause, reason := h.blockedBy(kill, err)
+	cause, reason := h.whyNotStopped(kill, err)
 	h.orphan(a.prompt)
 	h.takeOut(a.run, condition{cause: cause, reason: reason})
 	h.displace(a.run, cause, reason)
@@ -171,8 +171,8 @@ func (h *host) doesNotStop(kill context.Context, a *attempt, f *failure.Failure,
 	return found
 }
 
-// blockedBy says why a prompt does not stop.
-func (h *host) blockedBy(kill context.Context, err error) (failure.Cause, string) {
+// whyNotStopped says why a prompt does not stop.
+func (h *host) whyNotStopped(kill context.Context, err error) (failure.Cause, string) {
 	ctx, cancel := context.WithTimeout(kill, probeTimeout)
 	defer cancel()
 	if reason, cause, failed := h.comfy.Sick(ctx); failed == nil && cause != "" {

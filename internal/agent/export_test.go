@@ -130,7 +130,7 @@ func (a *Admission) Oldest() (job.ID, *queue.Blame) {
 }
 
 func (a *Admission) Has(cause failure.Cause) bool   { return a.all.has(cause) }
-func (a *Admission) IsWell() bool                   { return a.all.well() }
+func (a *Admission) CanRun() bool                   { return a.all.canRun() }
 func (a *Admission) Condition() queue.HostCondition { return a.all.condition() }
 
 // Remove reports whether there was a condition of a cause.

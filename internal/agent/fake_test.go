@@ -26,29 +26,29 @@ type fake struct {
 
 	spared bool // nothing is sent over the channels of calls, which no test reads
 
-	mu       sync.Mutex // guards all below
-	perform  func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
-	standing comfy.Standing
-	down     error
-	slow     bool   // Find has no answer
-	sick     string // of the log
-	process  string
-	unnamed  error // why the process cannot be told
-	barred   error
-	full     error
-	seeds    uint64 // the largest, 0 when it is not known
-	stuck    error  // of Cancel
-	learn    func() // called by Capability
-	open     func(o comfy.Output) (io.ReadCloser, string, int64, error)
-	state    comfy.State
-	record   []byte            // of the history
-	pages    map[string]string // by route
+	mu          sync.Mutex // guards all below
+	perform     func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
+	promptState comfy.PromptState
+	down        error
+	slow        bool   // Find has no answer
+	sick        string // of the log
+	process     string
+	unnamed     error // why the process cannot be told
+	barred      error
+	full        error
+	seeds       uint64 // the largest, 0 when it is not known
+	stuck       error  // of Cancel
+	learn       func() // called by Capability
+	open        func(o comfy.Output) (io.ReadCloser, string, int64, error)
+	state       comfy.State
+	record      []byte            // of the history
+	pages       map[string]string // by route
 }
 
 func newFake() *fake {
 	f := &fake{
 		changed: make(chan struct{}, 1), posted: make(chan comfy.Prompt, 100), cancelled: make(chan string, 100),
-		uploaded: make(chan string, 100), cleared: make(chan string, 100), discarded: make(chan string, 100), probed: make(chan struct{}, 100), process: "first", freed: make(chan struct{}, 100), standing: comfy.Ended,
+		uploaded: make(chan string, 100), cleared: make(chan string, 100), discarded: make(chan string, 100), probed: make(chan struct{}, 100), process: "first", freed: make(chan struct{}, 100), promptState: comfy.Ended,
 		state: comfy.State{Connected: true},
 	}
 	f.perform = f.waits
@@ -112,15 +112,15 @@ func (f *fake) Cancel(_ context.Context, id string) error {
 	return f.stuck
 }
 
-func (f *fake) Find(ctx context.Context, _ string) (comfy.Standing, error) {
+func (f *fake) Find(ctx context.Context, _ string) (comfy.PromptState, error) {
 	f.mu.Lock()
-	standing, down, slow := f.standing, f.down, f.slow
+	state, down, slow := f.promptState, f.down, f.slow
 	f.mu.Unlock()
 	if slow {
 		<-ctx.Done()
 		return comfy.Unknown, ctx.Err()
 	}
-	return standing, down
+	return state, down
 }
 
 var errRefused = errors.New("connection refused")

@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	wellPause    = 5 * time.Second        // between two probes of a ComfyUI that is well
-	surveyPause  = 30 * time.Second       // between two questions for the memory of a ComfyUI that is well
-	illPause     = time.Second            // between two probes of one that is not
-	foreignPause = 500 * time.Millisecond // before a larger number of foreign prompts is taken over: events of our own prompts may come out of order
+	healthyPause   = 5 * time.Second        // between two probes of a healthy ComfyUI
+	surveyPause    = 30 * time.Second       // between two questions for the memory of a healthy ComfyUI
+	unhealthyPause = time.Second            // between two probes of one that is not healthy
+	foreignPause   = 500 * time.Millisecond // before a larger number of foreign prompts is taken over: events of our own prompts may come out of order
 )
 
-// checkup is what the health loop keeps between two probes. Only that loop uses it.
-type checkup struct {
+// probeState is what the health loop keeps between two probes. Only that loop uses it.
+type probeState struct {
 	connected bool      // the websocket, at the last change
 	surveyed  time.Time // when it was last asked for its memory
 	seen      bool      // ComfyUI has answered, and neither an answer nor the socket has failed since: it is the same process
@@ -34,7 +34,7 @@ func (h *host) healthLoop(ctx context.Context) error {
 	if !h.restore(ctx) {
 		return ctx.Err()
 	}
-	c := checkup{wanted: true}
+	c := probeState{wanted: true}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -50,14 +50,14 @@ func (h *host) healthLoop(ctx context.Context) error {
 }
 
 // idle waits until a probe is due; false means that ctx is done.
-func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time.Time) bool {
+func (h *host) idle(ctx context.Context, c *probeState, timer *time.Timer, due time.Time) bool {
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-timer.C:
 			return true
-		case <-h.examineNow:
+		case <-h.probeNow:
 			return true
 		case <-h.comfy.Changed():
 		case <-h.freed: // prompts that counted as ours until now may be foreign
@@ -93,32 +93,32 @@ func (h *host) foreign(remaining int) (doubt bool) {
 }
 
 // look probes ComfyUI and returns when to probe it again.
-func (h *host) look(ctx context.Context, c *checkup) time.Duration {
+func (h *host) look(ctx context.Context, c *probeState) time.Duration {
 	c.seen = c.seen && !h.admission.has(failure.Down) // a run may have found that it does not answer
 	probe, err := h.probe(ctx, c)
 	if ctx.Err() != nil {
-		return illPause
+		return unhealthyPause
 	}
 	if err != nil {
 		c.seen = false
 		h.set(func(d *admission) {
 			d.conditions.put(condition{cause: failure.Down, reason: "ComfyUI does not answer: " + comfy.Reason(err), blame: blameOf(d.running())})
 		})
-		return illPause
+		return unhealthyPause
 	}
 	h.recheck(ctx, c)
 	h.set(func(d *admission) { d.public.Foreign = max(0, min(probe.Foreign, probe.QueueRemaining-len(d.slotted))) })
 	h.readCapabilityWhenIdle(ctx, c, probe.QueueRemaining)
 	h.endCondition(failure.Down) // after the capability was read
-	if !h.admission.well() {
-		return illPause
+	if !h.admission.canRun() {
+		return unhealthyPause
 	}
-	return min(wellPause, h.cfg.LearnEvery)
+	return min(healthyPause, h.cfg.LearnEvery)
 }
 
 // probe asks for the backlog. After an outage of ComfyUI, and then every surveyPause, it also asks for version, device and memory.
 // When ComfyUI has answered before, an error of these further questions is ignored as long as it tells its backlog.
-func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
+func (h *host) probe(ctx context.Context, c *probeState) (comfy.Probe, error) {
 	if c.seen && time.Since(c.surveyed) < surveyPause {
 		return h.comfy.Probe(ctx)
 	}
@@ -149,5 +149,5 @@ func (h *host) set(edit func(*admission)) {
 func (h *host) orphan(prompt string) {
 	h.orphans.add(prompt)
 	signal(h.beatNow) // which stores it
-	signal(h.examineNow)
+	signal(h.probeNow)
 }

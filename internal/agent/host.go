@@ -32,7 +32,7 @@ type host struct {
 	fetcher          *http.Client                           // of inputs by URL
 	storing          chan struct{}                          // a token for every run that stores outputs
 	beatNow          chan struct{}                          // renew the presence now: the state has changed
-	examineNow       chan struct{}                          // make the health loop probe ComfyUI now
+	probeNow         chan struct{}                          // make the health loop probe ComfyUI now
 	freed            chan struct{}                          // a run gave its slot back
 	extendNow        chan struct{}                          // extend all leases now
 	extendEvery      atomic.Int64                           // the lease loop's period, nanoseconds; written by that loop
@@ -67,7 +67,7 @@ func newHost(q *queue.Queue, cfg Config, h HostConfig, instance string, m *metri
 		spell:   h.Comfy.Spelling,
 		fetcher: newFetcher(urls, http.ProxyFromEnvironment),
 		storing: make(chan struct{}, maxStoring), overdue: make(chan struct{}),
-		beatNow: make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
+		beatNow: make(chan struct{}, 1), probeNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
 	}
 }
 

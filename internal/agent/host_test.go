@@ -137,12 +137,12 @@ func TestAResumeAttachesToThePromptOrSaysGone(t *testing.T) {
 	h.a = a
 	h.run()
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
-	h.fake.set(func() { h.fake.standing = comfy.Unknown })
+	h.fake.set(func() { h.fake.promptState = comfy.Unknown })
 	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
 	if r := h.offer(o); r.Answer != queue.NotThere || r.Reason != "ComfyUI does not have the prompt any more" || r.State.Host != "gpu" {
 		t.Errorf("a prompt that ComfyUI forgot was answered %+v", r)
 	}
-	h.fake.set(func() { h.fake.standing = comfy.Running })
+	h.fake.set(func() { h.fake.promptState = comfy.Running })
 	h.fake.returns(now(), &comfy.Result{}, nil)
 	h.accepted(o)
 	second := await(h, h.fake.posted, "the resumed run")

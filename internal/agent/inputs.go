@@ -26,10 +26,10 @@ const (
 	inputTimeout = 10 * time.Minute
 )
 
-// foreign refuses a workflow that names a file below outputFolder. Those files belong to single jobs, and a workflow cannot
+// refuseJobFiles refuses a workflow that names a file below outputFolder. Those files belong to single jobs, and a workflow cannot
 // name its own there, since the id is made when it runs. Inputs for which the job brings files are left out.
-func foreign(j *job.Job) error {
-	node, input, found := j.Graph.Owned(outputFolder, func(node, input string) bool {
+func refuseJobFiles(j *job.Job) error {
+	node, input, found := j.Graph.NamesJobFile(outputFolder, func(node, input string) bool {
 		return slices.ContainsFunc(j.Inputs, func(in job.Input) bool { return in.Node == node && in.Input == input })
 	})
 	if !found {
@@ -87,7 +87,7 @@ func (h *host) tryUploadInput(ctx context.Context, a *attempt, i int, in job.Inp
 	}
 	defer body.Close()
 	source := &source{Reader: &bounded{body, h.cfg.MaxInput, h.cfg.MaxInput}}
-	name, err := h.hand(ctx, a, i, in, source)
+	name, err := h.giveToComfyUI(ctx, a, i, in, source)
 	var long *tooLong
 	switch {
 	case errors.As(source.err, &long):
@@ -98,9 +98,9 @@ func (h *host) tryUploadInput(ctx context.Context, a *attempt, i int, in job.Inp
 	return name, err
 }
 
-// hand gives a file to ComfyUI, and gives what to write into the workflow: the name of the uploaded file, or the id of a picture in the
+// giveToComfyUI uploads a file, and returns what to write into the workflow: the name of the uploaded file, or the id of a picture in the
 // memory of a node pack. Prompts of other jobs cannot guess the id, since they cannot guess the prompt's.
-func (h *host) hand(ctx context.Context, a *attempt, i int, in job.Input, file io.Reader) (string, error) {
+func (h *host) giveToComfyUI(ctx context.Context, a *attempt, i int, in job.Input, file io.Reader) (string, error) {
 	if in.Input == workflow.CacheInput && a.job.Graph.ClassOf(in.Node) == workflow.CacheClass {
 		id := a.prompt + "-" + strconv.Itoa(i)
 		return id, h.comfy.PutCached(ctx, id, file)

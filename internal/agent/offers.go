@@ -52,10 +52,10 @@ func (h *host) answerResume(ctx context.Context, o *queue.Offer, reply func(queu
 	find, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	prompt := h.resumed(find, o)
-	standing, err := h.comfy.Find(find, prompt)
+	state, err := h.comfy.Find(find, prompt)
 	refusal := queue.Reply{Answer: queue.NotThere, Reason: "ComfyUI does not have the prompt any more"}
 	switch {
-	case err == nil && standing != comfy.Unknown:
+	case err == nil && state != comfy.Unknown:
 		h.decide(ctx, o, prompt, reply)
 		return
 	case err != nil && ctx.Err() != nil:

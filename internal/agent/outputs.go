@@ -23,7 +23,7 @@ func outputPrefix(prompt string) string { return outputFolder + "/" + prompt }
 const outputFolder = "comfyherd"
 
 const (
-	inlineText  = 4 << 10  // bytes of a text that stands in the event itself
+	inlineText  = 4 << 10  // bytes of a text that is in the event itself
 	inlineTexts = 64 << 10 // of all texts in one event
 	textMedia   = "text"
 	textType    = "text/plain; charset=utf-8"

@@ -24,7 +24,7 @@ const (
 //	disk_full    a small file of ours can be written
 //	barred       ComfyUI itself answers a submit of ours
 //	unstorable   what could not be stored is (store.go)
-func (h *host) recheck(ctx context.Context, c *checkup) {
+func (h *host) recheck(ctx context.Context, c *probeState) {
 	if !c.seen || h.admission.has(failure.WorkerGone) || h.admission.has(failure.Poisoned) || h.admission.has(failure.Stuck) {
 		h.identify(ctx, c)
 	}
@@ -56,7 +56,7 @@ func (h *host) endCondition(cause failure.Cause) {
 // identify finds out whether ComfyUI is still the same process, and in a new one whether the thread that runs prompts is
 // alive. Where the process cannot be identified, a lost connection does not prove a restart: the condition of a poisoned GPU
 // context, or the trial for it, stays.
-func (h *host) identify(ctx context.Context, c *checkup) {
+func (h *host) identify(ctx context.Context, c *probeState) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	process, err := h.comfy.Process(ctx)

@@ -47,7 +47,7 @@ func TestReadingsThatTakeLongAreMadeSeldom(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				asked := &slowToTell{takes: c.takes}
 				h := &host{comfy: asked, cfg: Config{LearnEvery: time.Minute}, log: slog.New(slog.DiscardHandler), admission: newAdmission(queue.HostState{}, nil)}
-				k := &checkup{wanted: true}
+				k := &probeState{wanted: true}
 				look := func(backlog, want int, when string) {
 					t.Helper()
 					if h.readCapabilityWhenIdle(t.Context(), k, backlog); asked.asked != want {
@@ -73,7 +73,7 @@ func TestWhatIsNotWishedIsNotReadBesideAPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := &slowToTell{}
 		h := &host{comfy: asked, cfg: Config{LearnEvery: time.Minute}, log: slog.New(slog.DiscardHandler), admission: newAdmission(queue.HostState{}, nil)}
-		k := &checkup{learned: time.Now()}
+		k := &probeState{learned: time.Now()}
 		<-time.After(time.Hour)
 		h.readCapabilityWhenIdle(t.Context(), k, 1)
 		h.admission.change(func(d *admission) { d.slotted = []*run{{}} })

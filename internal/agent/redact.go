@@ -48,7 +48,7 @@ func hide(secrets []string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// quotedByPython is a text as it stands between the quotes of a JSON string that Python has written: only of printable ASCII.
+// quotedByPython is a text as it is between the quotes of a JSON string that Python has written: only of printable ASCII.
 func quotedByPython(text string) string {
 	var quoted strings.Builder
 	for _, c := range utf16.Encode([]rune(text)) {

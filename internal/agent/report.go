@@ -29,7 +29,7 @@ func overtakenIn(err error) *overtaken {
 
 // event begins the newest event of this attempt. Without a job (its body could not be read) it has what the offer says.
 func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
-	e := &a.told
+	e := &a.lastEvent
 	*e = job.Event{
 		EventKind: kind, Job: a.key.job, Tenant: a.tenant, Priority: a.offer.Message.Priority, Hash: a.offer.Hash, Time: h.q.Now().UTC(),
 	}
@@ -48,7 +48,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 	e.CachedNodes, e.OutputsReused = without(a.result.CachedNodes, a.prepared.Added), a.result.OutputsReused
 	e.QueuedFor, e.RanFor = job.Duration(max(0, a.startedAt.Sub(a.job.Received))), job.Duration(a.ran)
 	e.NodeTimes = durations(a.result.NodeTimes, a.prepared.Added)
-	e.OutputsMissing, e.Message = a.result.Missing && len(a.outputs) == 0, blocked(a.result.Blocked)
+	e.OutputsMissing, e.Message = a.result.Missing && len(a.outputs) == 0, blockerMessage(a.result.Blocked)
 	for {
 		_, err := h.append(kill, e, a.chain, "")
 		if moved := overtakenIn(err); moved != nil && !moved.by.EventKind.Terminal() {
@@ -194,8 +194,8 @@ func (h *host) last(ctx context.Context, a *attempt) (queue.Link, error) {
 	}
 }
 
-// blocked is the message of a completed event about nodes that an ExecutionBlocker kept from running.
-func blocked(messages []string) string {
+// blockerMessage is the message of a completed event about nodes that an ExecutionBlocker kept from running.
+func blockerMessage(messages []string) string {
 	if len(messages) == 0 {
 		return ""
 	}

@@ -70,13 +70,13 @@ func TestOnlyTheNewestAcksAreSentAgain(t *testing.T) {
 
 func TestNodesThatTheWorkflowHasBlockedAreNamedAsFarAsThereIsRoom(t *testing.T) {
 	t.Parallel()
-	if got := blocked(nil); got != "" {
+	if got := blockerMessage(nil); got != "" {
 		t.Errorf("of no nodes it says %q", got)
 	}
-	if got, want := blocked([]string{"node 2: a", "node 3: b"}), "nodes were blocked by the workflow: node 2: a; node 3: b"; got != want {
+	if got, want := blockerMessage([]string{"node 2: a", "node 3: b"}), "nodes were blocked by the workflow: node 2: a; node 3: b"; got != want {
 		t.Errorf("it says %q, want %q", got, want)
 	}
-	if got := blocked([]string{strings.Repeat("x", 3000)}); len(got) != 2000 {
+	if got := blockerMessage([]string{strings.Repeat("x", 3000)}); len(got) != 2000 {
 		t.Errorf("the message has %d bytes, want 2000", len(got))
 	}
 }

@@ -34,7 +34,7 @@ func (h *host) storeUntilDone(ctx context.Context, a *attempt, r *result, name s
 			return file, context.Cause(ctx)
 		}
 		if from != nil {
-			signal(h.examineNow)
+			signal(h.probeNow)
 			return file, from
 		}
 		h.log.Warn("cannot store a result; trying again", "job", a.key, "object", name, "error", err, "in", wait)

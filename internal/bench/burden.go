@@ -28,7 +28,7 @@ const (
 	forever  = 24 * time.Hour // beyond the end of any measurement
 )
 
-// burden writes the blocks that stand, and publishes the jobs that wait, during the whole measurement.
+// burden writes the blocks in force, and publishes the jobs that wait, during the whole measurement.
 func (s *stage) burden(ctx context.Context, q *queue.Queue, js natsjs.JetStream) error {
 	if err := s.block(ctx, q, js.Conn()); err != nil {
 		return fmt.Errorf("write blocks: %w", err)

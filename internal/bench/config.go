@@ -21,7 +21,7 @@ type Config struct {
 	Rate        float64       // jobs published a second; 0 = all at once
 	HostTime    time.Duration // how long a host takes for a job
 	Waiting     int           // jobs that wait all the time in the waiting room, for a host that stays busy
-	Blocks      int           // blocks that stand all the time, of other workflows on these hosts
+	Blocks      int           // blocks in force all the time, of other workflows on these hosts
 	Comfy       bool          // simulated ComfyUI over sockets instead of the host in this process
 	HistoryRows int           // the most jobs in a dispatcher's lists; default its own
 	SkipRaw     bool          // do not measure the raw limit

@@ -65,7 +65,7 @@ func (h *host) Run(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.R
 func (h *host) Cancel(context.Context, string) error { return nil }
 
 // Find finds no prompt: those that Run has are not asked for.
-func (h *host) Find(context.Context, string) (comfy.Standing, error) { return comfy.Unknown, nil }
+func (h *host) Find(context.Context, string) (comfy.PromptState, error) { return comfy.Unknown, nil }
 
 // Free does nothing.
 func (h *host) Free(context.Context) error { return nil }

@@ -27,18 +27,18 @@ func newLoad(cfg *Config) (*load, error) {
 	run := fmt.Sprintf("%06x", rand.Uint32N(1<<24))
 	l := &load{cfg: cfg, run: run, prefix: "b-" + run + "-", jobs: cfg.Jobs, later: cfg.Scheduled}
 	for i := range cfg.Hashes {
-		const mark = 424242424242
-		body, err := json.Marshal(picture(i, mark, ""))
+		const seed = 424242424242
+		body, err := json.Marshal(picture(i, seed, ""))
 		if err != nil {
 			return nil, fmt.Errorf("make a workflow: %w", err)
 		}
 		if missing := cfg.Payload - len(body); missing > 0 {
-			body, err = json.Marshal(picture(i, mark, strings.Repeat("a fox in snow, ", missing/15+1)[:missing]))
+			body, err = json.Marshal(picture(i, seed, strings.Repeat("a fox in snow, ", missing/15+1)[:missing]))
 			if err != nil {
 				return nil, fmt.Errorf("make a workflow: %w", err)
 			}
 		}
-		before, after, _ := strings.Cut(string(body), strconv.Itoa(mark))
+		before, after, _ := strings.Cut(string(body), strconv.Itoa(seed))
 		l.bodies = append(l.bodies, [2]string{before, after})
 	}
 	return l, nil

@@ -107,7 +107,7 @@ const (
 	rawEvents       = "BENCH_EVENTS"
 	rawJobsPrefix   = "bench.jobs."
 	rawEventsPrefix = "bench.events"
-	rawMark         = "comfyherd bench: the raw limit" // description of both streams, by which they are distinguished from others
+	rawDescription  = "comfyherd bench: the raw limit" // description of both streams, by which they are distinguished from others
 )
 
 // prepare makes streams and consumers with the settings of the real ones.
@@ -140,7 +140,7 @@ func (r *raw) prepare(ctx context.Context) (*nats.Conn, natsjs.JetStream, error)
 			Compression:      compression, Replicas: r.cfg.Replicas,
 		},
 	} {
-		cfg.Description = rawMark
+		cfg.Description = rawDescription
 		if _, err := js.CreateStream(ctx, cfg); err != nil {
 			return nil, nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
@@ -158,7 +158,7 @@ func removeRaw(ctx context.Context, js natsjs.JetStream) error {
 		if err != nil {
 			return fmt.Errorf("look up %s: %w", name, err)
 		}
-		if stream.CachedInfo().Config.Description != rawMark {
+		if stream.CachedInfo().Config.Description != rawDescription {
 			return fmt.Errorf("this NATS has a stream %s that bench did not make: give bench a NATS of its own, or leave NATS_URL empty", name)
 		}
 		if err := js.DeleteStream(ctx, name); err != nil {

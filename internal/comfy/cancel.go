@@ -27,9 +27,9 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 	wait, began := 20*time.Millisecond, time.Now()
 	var asked time.Time
 	for {
-		standing, err := h.Find(ctx, promptID)
-		late := standing == Unknown && h.submitUnknown(promptID) && time.Since(began) < lateArrival
-		if refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
+		state, err := h.Find(ctx, promptID)
+		late := state == Unknown && h.submitUnknown(promptID) && time.Since(began) < lateArrival
+		if refused(err) || err == nil && (state == Ended || state == Unknown && !late) {
 			h.submitKnown(promptID)
 			h.stopDone(promptID)
 			return nil
@@ -37,13 +37,13 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 		if err == nil && !late && time.Since(asked) >= cancelAgain {
 			asked = time.Now()
 			h.stopAsked(promptID)
-			err = h.stop(ctx, promptID, standing)
+			err = h.stop(ctx, promptID, state)
 		}
 		if !pause(ctx, wait) {
 			if err == nil {
 				err = context.Cause(ctx)
 			}
-			return fmt.Errorf("cancel prompt %s on %s: it is still %s: %w", promptID, h, standing, err)
+			return fmt.Errorf("cancel prompt %s on %s: it is still %s: %w", promptID, h, state, err)
 		}
 		wait = min(2*wait, 500*time.Millisecond)
 	}
@@ -51,8 +51,8 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 
 // stop asks ComfyUI once to stop a prompt. Before 0.3.57 /interrupt ignores the id, so that it is used only for the prompt that
 // was just seen running.
-func (h *Host) stop(ctx context.Context, id string, standing Standing) error {
-	if standing == Pending {
+func (h *Host) stop(ctx context.Context, id string, state PromptState) error {
+	if state == Pending {
 		if err := h.order(ctx, "/queue", map[string]any{"delete": []string{id}}); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (h *Host) stop(ctx context.Context, id string, standing Standing) error {
 		}
 		h.oldCancel.Store(got.status == http.StatusNotFound || got.status == http.StatusMethodNotAllowed)
 	}
-	if standing != Running {
+	if state != Running {
 		return nil
 	}
 	return h.order(ctx, "/interrupt", map[string]any{"prompt_id": id})

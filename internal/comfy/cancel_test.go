@@ -40,13 +40,13 @@ func TestAPromptIsAskedToStopEverySecondUntilItHas(t *testing.T) {
 	})
 }
 
-func TestHowAPromptIsAskedToStopDependsOnItsStandingAndOnTheServer(t *testing.T) {
+func TestHowAPromptIsAskedToStopDependsOnItsStateAndOnTheServer(t *testing.T) {
 	t.Parallel()
 	const remove, interrupt = `POST /queue {"delete":["` + promptID + `"]}`, `POST /interrupt {"prompt_id":"` + promptID + `"}`
 	for name, c := range map[string]struct {
-		standing string
-		cancel   http.HandlerFunc
-		want     []string // of the first and of the second time
+		state  string
+		cancel http.HandlerFunc
+		want   []string // of the first and of the second time
 	}{
 		"Pending":            {"pending", says(http.StatusOK, `{}`), []string{remove, "POST " + cancelPath, remove, "POST " + cancelPath}},
 		"PendingOldServer":   {"pending", says(http.StatusNotFound, ``), []string{remove, "POST " + cancelPath, remove}},
@@ -60,7 +60,7 @@ func TestHowAPromptIsAskedToStopDependsOnItsStandingAndOnTheServer(t *testing.T)
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				host, b := inBubble(t, routes{
-					"GET " + jobPath: after(1500*time.Millisecond, job(c.standing), job("cancelled")),
+					"GET " + jobPath: after(1500*time.Millisecond, job(c.state), job("cancelled")),
 					"POST /queue":    says(http.StatusOK, ``), "POST /interrupt": says(http.StatusOK, ``), "POST " + cancelPath: c.cancel,
 				}, comfy.Options{})
 				if err := host.Cancel(t.Context(), promptID); err != nil {

@@ -178,8 +178,8 @@ func TestALookThatCannotBeReadIsAnError(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				host, _ := inBubble(t, c.answers, comfy.Options{})
-				if standing, err := host.Find(t.Context(), promptID); err == nil || !strings.HasPrefix(err.Error(), c.want) {
-					t.Errorf("it is %s, %v", standing, err)
+				if state, err := host.Find(t.Context(), promptID); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+					t.Errorf("it is %s, %v", state, err)
 				}
 			})
 		})
@@ -195,8 +195,8 @@ func TestAnOldServerIsAskedForTheNewRouteOnce(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				host, b := inBubble(t, routes{"GET " + jobPath: missing}, comfy.Options{})
 				find := func() {
-					if standing, err := host.Find(t.Context(), promptID); standing != comfy.Unknown || err != nil {
-						t.Errorf("it is %s, %v", standing, err)
+					if state, err := host.Find(t.Context(), promptID); state != comfy.Unknown || err != nil {
+						t.Errorf("it is %s, %v", state, err)
 					}
 				}
 				find()
@@ -267,13 +267,13 @@ func TestPromptsWithoutLimitsAreNotAskedForTheirPlace(t *testing.T) {
 	limited := ours
 	limited.Start, limited.Total = time.Hour, time.Hour
 	for name, c := range map[string]struct {
-		prompt   comfy.Prompt
-		standing string
+		prompt comfy.Prompt
+		state  string
 	}{"Pending": {ours, "pending"}, "Running": {limited, "in_progress"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				r := runs(t, routes{"GET " + jobPath: after(2*time.Second, job(c.standing), jobDone)}, c.prompt, comfy.Watch{}, nil)
+				r := runs(t, routes{"GET " + jobPath: after(2*time.Second, job(c.state), jobDone)}, c.prompt, comfy.Watch{}, nil)
 				for _, asked := range r.log {
 					if strings.HasSuffix(asked, "GET /prompt") || strings.HasSuffix(asked, "GET /queue") {
 						t.Error(asked)

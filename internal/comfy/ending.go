@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// errGarbled marks an answer that is not what ComfyUI answers.
+// errGarbled is about an answer that is not what ComfyUI answers.
 var errGarbled = errors.New("the answer is not one of ComfyUI's")
 
 // ending is the host's record of a prompt that has ended.
@@ -31,7 +31,7 @@ type record struct {
 }
 
 // readJob reads the answer of GET /api/jobs/{id}; Unknown when it makes no sense.
-func readJob(body []byte) (Standing, *ending) {
+func readJob(body []byte) (PromptState, *ending) {
 	var job struct {
 		Status  text                       `json:"status"`
 		Create  number                     `json:"create_time"`

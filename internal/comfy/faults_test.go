@@ -239,7 +239,7 @@ func TestWhatMakesAHostSickIsSaidInItsReason(t *testing.T) {
 	}
 }
 
-func TestAProcessThatCannotBeMarkedIsAnError(t *testing.T) {
+func TestAProcessThatCannotBeIdentifiedIsAnError(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		answers routes
@@ -247,9 +247,9 @@ func TestAProcessThatCannotBeMarkedIsAnError(t *testing.T) {
 	}{
 		"CannotRead":   {routes{"GET /view": says(http.StatusForbidden, "")}, "ask " + address + " which process it is: /view answers HTTP 403 Forbidden"},
 		"ReadBreaks":   {routes{"GET /view": breaks}, "ask " + address + " which process it is: "},
-		"CannotWrite":  {routes{"POST /upload/image": says(http.StatusForbidden, "")}, "mark the process of " + address + ": /upload/image answers HTTP 403 Forbidden"},
-		"NoRoom":       {routes{"POST /upload/image": says(http.StatusInternalServerError, troubled)}, "mark the process of " + address + ": ComfyUI cannot write a small file of ours"},
-		"KeepsNothing": {routes{"POST /upload/image": says(http.StatusOK, "{}")}, "mark the process of " + address + ": the file does not keep what is written to it"},
+		"CannotWrite":  {routes{"POST /upload/image": says(http.StatusForbidden, "")}, "identify the process of " + address + ": /upload/image answers HTTP 403 Forbidden"},
+		"NoRoom":       {routes{"POST /upload/image": says(http.StatusInternalServerError, troubled)}, "identify the process of " + address + ": ComfyUI cannot write a small file of ours"},
+		"KeepsNothing": {routes{"POST /upload/image": says(http.StatusOK, "{}")}, "identify the process of " + address + ": the file does not keep what is written to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

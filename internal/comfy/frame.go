@@ -29,7 +29,7 @@ type preview struct {
 	image       []byte
 }
 
-// bulky marks messages that are dropped unread: progress_state repeats every
+// bulky is the type of messages that are dropped unread: progress_state repeats every
 // started node with every tick, O(n²) bytes in all.
 const bulky = `"progress_state"`
 

@@ -219,7 +219,7 @@ func (h *Host) alias(id string, t *tracker) {
 	h.tracks[id] = t
 }
 
-// submitBegins records that a POST of id is under way; submitKnown that its outcome is known, so that the standing Unknown
+// submitBegins records that a POST of id is under way; submitKnown that its outcome is known, so that the state Unknown
 // means that the prompt is not on the host.
 func (h *Host) submitBegins(id string) {
 	h.mu.Lock()

@@ -177,7 +177,7 @@ func why(err error) string {
 }
 
 // Reason is why the host did not answer, as short as a line in a table needs
-// it: without the address, which stands beside it there.
+// it: without the address, which is beside it there.
 func Reason(err error) string {
 	var status *statusError
 	var op *net.OpError

@@ -94,8 +94,8 @@ func TestAPromptDoesNotStandBehindStrangersForEver(t *testing.T) {
 	}
 }
 
-// standing answers looks at promptID with a place in the backlog, for ever.
-func standing(t *testing.T, where string) routes {
+// backlogWith answers every look at promptID with one place in the backlog: it is "pending" or "running".
+func backlogWith(t *testing.T, where string) routes {
 	t.Helper()
 	entry := fmt.Sprintf(`[0, %q, {}, {}, []]`, promptID)
 	backlog := map[string]string{
@@ -110,7 +110,7 @@ func standing(t *testing.T, where string) routes {
 func TestAPromptThatNeverStartsEndsByItsStartLimit(t *testing.T) {
 	t.Parallel()
 	p := comfy.Prompt{ID: promptID, Workflow: []byte(graph), Start: 300 * time.Millisecond}
-	_, err := serve(t, standing(t, "pending")).Run(within(t), p, comfy.Watch{})
+	_, err := serve(t, backlogWith(t, "pending")).Run(within(t), p, comfy.Watch{})
 	want := failure.Failure{Kind: failure.Timeout, Message: "the prompt did not start within 300ms (start timeout)"}
 	if diff := cmp.Diff(want, *failure.As(err)); diff != "" {
 		t.Error(diff)
@@ -120,7 +120,7 @@ func TestAPromptThatNeverStartsEndsByItsStartLimit(t *testing.T) {
 func TestAPromptThatNobodyTellsOfEndsByTheSumOfItsNodeLimits(t *testing.T) {
 	t.Parallel()
 	p := comfy.Prompt{ID: promptID, Workflow: []byte(graph), Node: 150 * time.Millisecond}
-	_, err := serve(t, standing(t, "running")).Run(within(t), p, comfy.Watch{})
+	_, err := serve(t, backlogWith(t, "running")).Run(within(t), p, comfy.Watch{})
 	want := failure.Failure{Kind: failure.Timeout,
 		Message: "the nodes that were left did not end within 300ms (node timeout for each of them; the host sent no events)"}
 	if diff := cmp.Diff(want, *failure.As(err)); diff != "" {
@@ -130,7 +130,7 @@ func TestAPromptThatNobodyTellsOfEndsByTheSumOfItsNodeLimits(t *testing.T) {
 
 func TestAPromptThatStartsAndNamesNoNodeEndsByItsNodeLimit(t *testing.T) {
 	t.Parallel()
-	answers, posted := standing(t, "running"), make(chan struct{})
+	answers, posted := backlogWith(t, "running"), make(chan struct{})
 	answers["POST /prompt"] = func(w http.ResponseWriter, r *http.Request) { accepts(promptID)(w, r); close(posted) }
 	answers["GET /ws"] = sockets(t, func(conn *websocket.Conn, _ *http.Request) {
 		<-posted
@@ -150,7 +150,7 @@ func TestAPromptThatStartsAndNamesNoNodeEndsByItsNodeLimit(t *testing.T) {
 func TestTheLogOfAQuietHostIsReadEverLessOften(t *testing.T) {
 	t.Parallel()
 	looks, reads := atomic.Int32{}, atomic.Int32{}
-	answers := standing(t, "running")
+	answers := backlogWith(t, "running")
 	queue := answers["GET /queue"]
 	ctx, cancel := context.WithCancel(within(t))
 	answers["GET /queue"] = func(w http.ResponseWriter, r *http.Request) {
@@ -176,7 +176,7 @@ func TestThePortOfAHostThatAnswersIsNotKnockedAt(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	used := map[net.Conn]bool{}
-	server := httptest.NewUnstartedServer(standing(t, "running"))
+	server := httptest.NewUnstartedServer(backlogWith(t, "running"))
 	server.Config.ConnState = func(c net.Conn, s http.ConnState) {
 		mu.Lock()
 		defer mu.Unlock()

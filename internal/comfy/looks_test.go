@@ -135,8 +135,8 @@ func TestAPromptWithALimitIsLookedUpAfterAQuarterOfIt(t *testing.T) {
 func TestARecordWithoutTimesHasThoseThatWereSeen(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		standing := after(time.Second, job("pending"), after(3*time.Second, job("in_progress"), jobDone))
-		r := runs(t, routes{"GET " + jobPath: standing}, ours, comfy.Watch{}, nil)
+		state := after(time.Second, job("pending"), after(3*time.Second, job("in_progress"), jobDone))
+		r := runs(t, routes{"GET " + jobPath: state}, ours, comfy.Watch{}, nil)
 		if r.err != nil {
 			t.Fatal(r.err)
 		}
@@ -149,9 +149,9 @@ func TestAPromptThatIsNotThereAnyMoreIsLookedUpThreeTimes(t *testing.T) {
 	t.Parallel()
 	gone := []string{"0s", "20ms", "60ms", "140ms", "300ms", "620ms", "1.26s", "1.31s", "1.36s"}
 	for name, c := range map[string]struct {
-		standing http.HandlerFunc
-		looks    []string
-		want     failure.Failure
+		state http.HandlerFunc
+		looks []string
+		want  failure.Failure
 	}{
 		"Deleted": {after(time.Second, job("pending"), noJob), gone,
 			failure.Failure{Kind: failure.Interrupted, Message: "the prompt was deleted from ComfyUI's backlog by somebody else"}},
@@ -166,7 +166,7 @@ func TestAPromptThatIsNotThereAnyMoreIsLookedUpThreeTimes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				r := runs(t, routes{"GET " + jobPath: c.standing}, ours, comfy.Watch{}, nil)
+				r := runs(t, routes{"GET " + jobPath: c.state}, ours, comfy.Watch{}, nil)
 				same(t, "looks", r.looks, c.looks)
 				got := failure.Failure{}
 				if r.err != nil {
@@ -232,9 +232,9 @@ func TestAResumedPromptIsLookedUpAtOnce(t *testing.T) {
 	p := ours
 	p.Resume = true
 	for name, c := range map[string]struct {
-		standing http.HandlerFunc
-		told     bool
-		looks    []string
+		state http.HandlerFunc
+		told  bool
+		looks []string
 	}{
 		"Ended":  {jobDone, true, []string{"0s"}},
 		"Runs":   {after(50*time.Millisecond, job("in_progress"), jobDone), true, []string{"0s", "0s", "20ms", "60ms"}},
@@ -245,7 +245,7 @@ func TestAResumedPromptIsLookedUpAtOnce(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				told := false
-				r := runs(t, routes{"GET " + jobPath: c.standing}, p, comfy.Watch{Submitted: func() { told = true }}, nil)
+				r := runs(t, routes{"GET " + jobPath: c.state}, p, comfy.Watch{Submitted: func() { told = true }}, nil)
 				same(t, "looks", r.looks, c.looks)
 				same(t, "submitted", told, c.told)
 				same(t, "ended well", r.err == nil, c.told)

@@ -11,17 +11,17 @@ import (
 	"strings"
 )
 
-// Standing is where a prompt is on its host.
-type Standing int
+// PromptState is where a prompt is on its host: in the backlog, running, or ended.
+type PromptState int
 
 const (
-	Unknown Standing = iota // never seen, deleted while pending, or lost with a restart or a wiped history
+	Unknown PromptState = iota // never seen, deleted while pending, or lost with a restart or a wiped history
 	Pending
 	Running
 	Ended // it has a history entry: success, failure or interruption
 )
 
-func (s Standing) String() string { return [...]string{"unknown", "pending", "running", "ended"}[s] }
+func (s PromptState) String() string { return [...]string{"unknown", "pending", "running", "ended"}[s] }
 
 // statusError is an answer whose status is an error.
 type statusError struct {
@@ -35,28 +35,28 @@ func (e *statusError) Error() string {
 
 // Find looks a prompt up by id. Unknown is an answer; an error means that
 // there was none.
-func (h *Host) Find(ctx context.Context, promptID string) (Standing, error) {
-	standing, _, err := h.lookup(ctx, promptID)
-	return standing, err
+func (h *Host) Find(ctx context.Context, promptID string) (PromptState, error) {
+	state, _, err := h.lookup(ctx, promptID)
+	return state, err
 }
 
 // lookup asks /api/jobs/{id}, which looks in the backlog and the history. Servers without it, and those that fail at the
 // entry, are asked for /queue first and then for /history/{id}: a prompt moves from the one to the other in one step, so
 // that it cannot be missed in this order.
-func (h *Host) lookup(ctx context.Context, id string) (Standing, *ending, error) {
+func (h *Host) lookup(ctx context.Context, id string) (PromptState, *ending, error) {
 	if !h.oldJobs.Load() {
-		standing, e, err := h.lookupJob(ctx, id)
+		state, e, err := h.lookupJob(ctx, id)
 		var status *statusError
 		if !errors.As(err, &status) && !errors.Is(err, errGarbled) {
-			return standing, e, err
+			return state, e, err
 		}
 	}
 	line, err := h.backlog(ctx)
 	if err != nil {
 		return Unknown, nil, err
 	}
-	if standing, _ := line.find(id); standing != Unknown {
-		return standing, nil, nil
+	if state, _ := line.find(id); state != Unknown {
+		return state, nil, nil
 	}
 	path := "/history/" + url.PathEscape(id)
 	got, err := h.get(ctx, path, nil, largeAnswer)
@@ -73,7 +73,7 @@ func (h *Host) lookup(ctx context.Context, id string) (Standing, *ending, error)
 	return Ended, e, nil
 }
 
-func (h *Host) lookupJob(ctx context.Context, id string) (Standing, *ending, error) {
+func (h *Host) lookupJob(ctx context.Context, id string) (PromptState, *ending, error) {
 	path := "/api/jobs/" + url.PathEscape(id)
 	got, err := h.get(ctx, path, nil, largeAnswer)
 	if err != nil {
@@ -81,8 +81,8 @@ func (h *Host) lookupJob(ctx context.Context, id string) (Standing, *ending, err
 	}
 	switch got.status {
 	case http.StatusOK:
-		if standing, e := readJob(got.body); standing != Unknown {
-			return standing, e, nil
+		if state, e := readJob(got.body); state != Unknown {
+			return state, e, nil
 		}
 		return Unknown, nil, fmt.Errorf("read %s: %w", path, errGarbled)
 	case http.StatusNotFound:
@@ -153,8 +153,8 @@ func places(entries [][]json.RawMessage) []place {
 	return all
 }
 
-// find gives a prompt's standing and how many go before it.
-func (b backlog) find(id string) (standing Standing, ahead int) {
+// find gives the state of a prompt and how many prompts go before it.
+func (b backlog) find(id string) (state PromptState, ahead int) {
 	for _, p := range b.running {
 		if p.id == id {
 			return Running, 0

@@ -77,7 +77,7 @@ func serveWith(t *testing.T, handler http.Handler, o comfy.Options) *comfy.Host 
 	return host
 }
 
-// quick looks often. A host counts as frozen, and a socket as deaf, only after a time that no test waits for: a machine
+// quick looks often. A host counts as frozen, and a socket as silent, only after a time that no test waits for: a machine
 // that stands still for some seconds must not look like that.
 func quick() comfy.Options {
 	return comfy.Options{FreezeTimeout: patience, PollInterval: 50 * time.Millisecond, PingInterval: patience, QuietTime: 300 * time.Millisecond, Witness: blind{}}

@@ -106,7 +106,7 @@ func showing(t *testing.T, info string, send func(conn *websocket.Conn, prompt s
 			_ = conn.WriteMessage(websocket.TextMessage, status)
 			select {
 			case id := <-posted:
-				_ = conn.WriteMessage(websocket.TextMessage, status) // without it the socket counts as deaf after 1.5 s
+				_ = conn.WriteMessage(websocket.TextMessage, status) // without it the socket counts as silent after 1.5 s
 				send(conn, id)
 				ended <- id
 			case <-r.Context().Done():

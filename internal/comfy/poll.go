@@ -42,29 +42,29 @@ func (r *run) look(ctx context.Context) {
 	id, place := r.id, r.wantsPlace()
 	r.work.Go(func() {
 		var l looked
-		l.standing, l.ending, l.err = r.host.lookup(ctx, id)
-		if l.err == nil && l.standing == Pending && place {
+		l.state, l.ending, l.err = r.host.lookup(ctx, id)
+		if l.err == nil && l.state == Pending && place {
 			l = r.host.place(ctx, id)
 		}
 		r.looks <- l
 	})
 }
 
-// place says how many prompts stand before a pending one. The whole backlog is
+// place says how many prompts are before a pending one. The whole backlog is
 // read for that only when more than one prompt is in it.
 func (h *Host) place(ctx context.Context, id string) looked {
 	if probe, err := h.Probe(ctx); err == nil && probe.QueueRemaining <= 1 {
-		return looked{standing: Pending}
+		return looked{state: Pending}
 	}
 	line, err := h.backlog(ctx)
 	if err != nil {
 		return looked{err: err}
 	}
-	standing, ahead := line.find(id)
-	if standing == Unknown {
-		return looked{standing: Pending} // it has just begun or ended
+	state, ahead := line.find(id)
+	if state == Unknown {
+		return looked{state: Pending} // it has just begun or ended
 	}
-	return looked{standing: standing, ahead: ahead, strangers: h.strangers(line.running)}
+	return looked{state: state, ahead: ahead, strangers: h.strangers(line.running)}
 }
 
 // strangers reports whether a prompt runs that this process has not submitted.
@@ -86,14 +86,14 @@ func (r *run) onLook(l looked) (*Result, *failure.Failure) {
 		return nil, r.failedLook(l.err, now)
 	}
 	r.refused, r.unreadable = 0, 0
-	if l.standing == Unknown {
+	if l.state == Unknown {
 		return r.notFound(now)
 	}
 	if r.prompt.Resume && !r.accepted {
 		r.accept(now)
 	}
 	r.unknown, r.drops, r.broken = 0, r.host.drops(), false
-	switch l.standing {
+	switch l.state {
 	case Ended:
 		return r.ended(l.ending, now)
 	case Running:

@@ -39,14 +39,14 @@ func (h *Host) Process(ctx context.Context) (string, error) {
 			}
 			return id.String(), nil
 		}
-		marker := known.id
-		if marker == "" {
-			marker = uuid.NewString()
+		id := known.id
+		if id == "" {
+			id = uuid.NewString()
 		}
 		// Without overwrite the first of two agents wins; a file that is there and makes no sense is replaced.
-		if err := h.put(ctx, s, []byte(marker), content != nil); err != nil {
-			return "", fmt.Errorf("mark the process of %s: %w", h, err)
+		if err := h.put(ctx, s, []byte(id), content != nil); err != nil {
+			return "", fmt.Errorf("identify the process of %s: %w", h, err)
 		}
 	}
-	return "", fmt.Errorf("mark the process of %s: the file does not keep what is written to it", h)
+	return "", fmt.Errorf("identify the process of %s: the file does not keep what is written to it", h)
 }

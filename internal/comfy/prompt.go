@@ -16,10 +16,10 @@ type Prompt struct {
 	ExtraData json.RawMessage // an object or empty
 	Targets   []string        // output nodes to run; empty means all
 
-	// Limits; 0 means none. Start runs while no prompt stands before this one in the backlog and it does not begin, and
+	// Limits; 0 means none. Start runs while no prompt is before this one in the backlog and it does not begin, and
 	// while another user's prompt runs before it; then it ends as rejected_busy and is still on the host. Node runs from
 	// each executing and progress event; while none can reach this process, the nodes that are left share the sum of their
-	// limits. Total runs from when the prompt first stood at the head of the backlog.
+	// limits. Total runs from when the prompt was first at the head of the backlog.
 	Start, Node, Total time.Duration
 
 	Resume bool // never post: attach to ID on the host, or fail as Lost when it is gone

@@ -20,7 +20,7 @@ func (h *Host) deleteHere(ctx context.Context, kind, folder string) (done bool) 
 	}
 	inside, err := os.OpenRoot(root) // links cannot lead out of it
 	if err != nil {
-		h.unlearnRoots()
+		h.forgetRoots()
 		return false
 	}
 	defer inside.Close()
@@ -74,7 +74,7 @@ func found(root string, s fileRef, content string) bool {
 	return inside.Remove(name) == nil // otherwise nothing can be deleted there
 }
 
-func (h *Host) unlearnRoots() {
+func (h *Host) forgetRoots() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.roots)

@@ -44,8 +44,8 @@ type run struct {
 	accepted       bool
 	acceptedAt     time.Time
 	dropsBefore    int       // of the host's sockets, before the POST
-	behind         bool      // another prompt stood before it at the last look that found it
-	headSince      time.Time // since when nothing stands before it; zero: something does
+	behind         bool      // another prompt was before it at the last look that found it
+	headSince      time.Time // since when nothing is before it; zero: something is
 	firstHead      time.Time
 	strangersSince time.Time // since when prompts of other users run before it; zero: none does
 	runSince       time.Time // zero until it runs
@@ -81,7 +81,7 @@ type run struct {
 }
 
 type looked struct {
-	standing  Standing
+	state     PromptState
 	ahead     int
 	strangers bool // of those ahead, the running one is not ours
 	ending    *ending
@@ -294,12 +294,12 @@ func (r *run) accept(now time.Time) {
 	}
 	for _, limit := range [...]time.Duration{r.prompt.Start, r.prompt.Total} {
 		if limit > 0 {
-			r.lookAt = earliest(r.lookAt, now.Add(limit/4)) // the limit begins when no prompt stands before this one, which a look finds out
+			r.lookAt = earliest(r.lookAt, now.Add(limit/4)) // the limit begins when no prompt is before this one, which a look finds out
 		}
 	}
 }
 
-// wantsPlace says that a limit depends on what stands before the prompt.
+// wantsPlace says that a limit depends on what is before the prompt.
 func (r *run) wantsPlace() bool {
 	return r.runSince.IsZero() && (r.prompt.Start > 0 || r.prompt.Total > 0)
 }

@@ -91,7 +91,7 @@ func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
 	return workerTraceback(entriesOf(log)), nil
 }
 
-// stamp stands before each write in /internal/logs.
+// stamp precedes each write in /internal/logs.
 var stamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)? - `)
 
 // entriesOf takes the text of /internal/logs apart again.
@@ -112,8 +112,8 @@ var workerThread = regexp.MustCompile(`^Thread-\d+ \(prompt_worker\)$`)
 
 // workerTraceback finds what Python writes when an exception ends a thread: "Exception in thread ", the name of the
 // thread and ":\n", in three writes, and the traceback. A text that a node prints or raises is one write, so that it is
-// not taken for this. ComfyUI keeps 300 writes, and a traceback of Python 3.12 and older may have more, one for each mark
-// under a line of code. Then only its last part is left, which goes through ComfyUI's own execution.py.
+// not taken for this. ComfyUI keeps 300 writes, and a traceback of Python 3.12 and older may have more, one for each row
+// of carets under a line of code. Then only its last part is left, which goes through ComfyUI's own execution.py.
 func workerTraceback(entries []logEntry) (reason string) {
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e logEntry) bool { return e.Text == "" })
 	for i := range entries {
@@ -121,8 +121,8 @@ func workerTraceback(entries []logEntry) (reason string) {
 			continue
 		}
 		reason = workerDied
-		if cause := lastOfTraceback(entries[i+1:]); cause != "" {
-			reason += ": " + cause
+		if exception := lastOfTraceback(entries[i+1:]); exception != "" {
+			reason += ": " + exception
 		}
 		return oneLine(reason)
 	}
@@ -204,11 +204,11 @@ func (h *Host) ignoresStop(line backlog) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, since := range h.stopping {
-		standing, _ := line.find(id)
+		state, _ := line.find(id)
 		switch {
-		case standing == Unknown:
+		case state == Unknown:
 			delete(h.stopping, id)
-		case standing == Running && time.Since(since) >= h.options.StuckTime:
+		case state == Running && time.Since(since) >= h.options.StuckTime:
 			return id
 		}
 	}

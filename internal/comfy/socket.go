@@ -33,7 +33,7 @@ type session struct {
 	clientID string
 	conn     *websocket.Conn
 	statuses atomic.Int64 // status messages so far
-	deaf     atomic.Bool  // closed by this process because nothing came over it
+	silent   atomic.Bool  // closed by this process because nothing came over it
 }
 
 // Listen keeps the host's websocket open until ctx is done, and returns its cause. It reconnects with a backoff of 0.1 to
@@ -131,7 +131,7 @@ func (h *Host) dial(ctx context.Context) (*session, error) {
 	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err := conn.WriteMessage(websocket.TextMessage, []byte(features)); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("greet %s by websocket: %w", h, err)
+		return nil, fmt.Errorf("send the features to %s over the websocket: %w", h, err)
 	}
 	return s, nil
 }
@@ -168,7 +168,7 @@ func (h *Host) shut(s *session, ours bool) {
 	h.client.CloseIdleConnections()
 	h.mu.Lock()
 	h.session = nil
-	if !ours && !s.deaf.Load() {
+	if !ours && !s.silent.Load() {
 		h.lost++
 	}
 	state := h.state
@@ -186,7 +186,7 @@ func (h *Host) current() *session {
 
 // reopen closes a socket that is open and over which nothing comes, so that Listen opens another.
 func (h *Host) reopen(s *session) {
-	if s.deaf.CompareAndSwap(false, true) {
+	if s.silent.CompareAndSwap(false, true) {
 		h.log.Warn("no events come over the websocket: opening another one")
 		s.conn.Close()
 	}

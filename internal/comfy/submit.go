@@ -119,7 +119,7 @@ func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, faile
 			return false, failure.New(failure.Lost, "stopped while a lost submit was looked up")
 		}
 		wait = min(2*wait, time.Second)
-		standing, err := h.Find(ctx, id)
+		state, err := h.Find(ctx, id)
 		switch {
 		case refused(err):
 			return false, failure.New(failure.HostLost, "the connection broke while the prompt was sent, and ComfyUI is gone: "+why(err))
@@ -129,7 +129,7 @@ func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, faile
 			}
 			wait = time.Second // a proxy may bound how often it is asked
 		case err != nil:
-		case standing != Unknown:
+		case state != Unknown:
 			return true, nil
 		default:
 			unknown, strange = unknown+1, 0
@@ -198,7 +198,7 @@ func (h *Host) readAccepted(ctx context.Context, t *tracker, body []byte) (submi
 // readRaised reads a 500: from a ComfyUI that answers otherwise it means that the workflow is malformed. The prompt may
 // still be in the backlog.
 func (h *Host) readRaised(ctx context.Context, id string) (submitted, bool) {
-	if standing, err := h.Find(ctx, id); err == nil && standing != Unknown {
+	if state, err := h.Find(ctx, id); err == nil && state != Unknown {
 		return submitted{id: id}, true
 	}
 	got, err := h.get(ctx, "/prompt", nil, smallAnswer)

@@ -99,7 +99,7 @@ func TestAPromptThatComfyUIRenamesIsFollowedByItsNewName(t *testing.T) {
 
 func TestAPromptThatIsBeingRunIsNotRunBesideItself(t *testing.T) {
 	t.Parallel()
-	host := serve(t, standing(t, "running"))
+	host := serve(t, backlogWith(t, "running"))
 	p := comfy.Prompt{ID: promptID, Workflow: []byte(graph)}
 	var second error
 	first := p

@@ -21,12 +21,12 @@ func TestAPromptsPlaceIsThatOfItsNumberAndThenOfItsID(t *testing.T) {
 		t.Fatal(err)
 	}
 	type place struct {
-		Standing Standing
-		Ahead    int
+		State PromptState
+		Ahead int
 	}
 	for id, want := range map[string]place{"r": {Running, 0}, "d": {Pending, 1}, "a": {Pending, 2}, "b": {Pending, 3}, "c": {Pending, 4}, "e": {}} {
-		standing, ahead := line.find(id)
-		if got := (place{standing, ahead}); got != want {
+		state, ahead := line.find(id)
+		if got := (place{state, ahead}); got != want {
 			t.Errorf("%s is at %+v, want %+v", id, got, want)
 		}
 	}

@@ -88,15 +88,15 @@ func outcome(err error) Outcome {
 
 // wedge leaves the traces of a dead worker thread; the prompt stays in queue_running. Python writes the exception that
 // ended a thread to the log, in pieces, but for a SystemExit: that leaves no trace.
-func (p *process) wedge(cause *exception) {
+func (p *process) wedge(raised *exception) {
 	text := "comfy_execution.graph.NodeNotFoundError: Node 77 not found"
-	if cause != nil {
-		text = cause.kind + ": " + cause.message
+	if raised != nil {
+		text = raised.kind + ": " + raised.message
 	}
 	p.mu.Lock()
 	p.wedged = true
 	p.mu.Unlock()
-	if cause != nil && cause.kind == "SystemExit" {
+	if raised != nil && raised.kind == "SystemExit" {
 		return
 	}
 	p.log("Exception in thread ", "Thread-2 (prompt_worker)", ":\n", "Traceback (most recent call last):\n",

@@ -66,7 +66,7 @@ type NATS struct {
 // be an error at once; it says what to do next. ctx bounds the first connection only.
 //
 // Who sets another reconnect or disconnect handler on the connection calls the one
-// that stood there before, which writes the log.
+// that was there before, which writes the log.
 func Connect(ctx context.Context, n NATS) (*nats.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -195,7 +195,7 @@ func (n NATS) tls() ([]nats.Option, error) {
 }
 
 // explain turns a failed first connection into a sentence with a next step. It names
-// the addresses without the passwords that may stand in them.
+// the addresses without the passwords that may be in them.
 func (n NATS) explain(err error) error {
 	at := redact(n.URL)
 	var unknown *tls.CertificateVerificationError

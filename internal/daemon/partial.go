@@ -16,7 +16,7 @@ type partial struct {
 	file *os.File
 	path string // of the file to be
 	sum  hash.Hash
-	size int64 // that stood in it when it was opened
+	size int64 // that were in it when it was opened
 }
 
 // restName is the name under which an unfinished file is kept while no process writes it.

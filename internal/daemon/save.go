@@ -29,7 +29,7 @@ func (s *Saver) Path(id job.ID, o *job.Output, taken map[string]bool) string {
 // Save writes an output, unless the file is complete already. The stored object must have the digest that the job's event
 // says: another object may have got its name since.
 func (s *Saver) Save(ctx context.Context, o *job.Output, path string) error {
-	if o.Object == "" { // a short text stands in the event
+	if o.Object == "" { // a short text is in the event
 		return writeText(path, o.Text)
 	}
 	if sum, err := sumOf(path); err == nil && knownDigest(o.Digest) && sum == o.Digest {

@@ -7,11 +7,11 @@ var (
 	bare      = regexp.MustCompile("[^\\s\"'`,=/@]+:[^\\s\"'`]*@")
 )
 
-// hidden stands where a user and a password were.
+// hidden replaces a user and a password.
 const hidden = "***@"
 
 // WithoutPasswords hides the user and password of every address in a text, whole addresses or such without a scheme. When no space
-// separates two addresses, what stands between them is hidden too.
+// separates two addresses, what is between them is hidden too.
 func WithoutPasswords(text string) string {
 	text = inAddress.ReplaceAllString(text, "${1}"+hidden)
 	return bare.ReplaceAllStringFunc(text, func(found string) string {

@@ -59,7 +59,7 @@ func Paint(on bool, colour Colour, text string) Painted {
 	return "\x1b[" + Painted(colour) + "m" + Plain(text) + "\x1b[0m"
 }
 
-// Wrap breaks a text between words into lines of at most width letters; a longer word stands alone.
+// Wrap breaks a text between words into lines of at most width letters; a longer word is on a line alone.
 func Wrap(text string, width int) []string {
 	var lines []string
 	line := ""

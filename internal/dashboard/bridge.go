@@ -123,8 +123,8 @@ func (d *Dashboard) answer(r *http.Request, who Viewer, name string, needs use, 
 	return d.shared.get(string(who.Tenant)+" "+name+" "+string(key), func() (json.RawMessage, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), answerTimeout) // another viewer may wait for it too
 		defer cancel()
-		if own := d.own(name); own != nil {
-			return own(ctx, who, request)
+		if answer := d.answersItself(name); answer != nil {
+			return answer(ctx, who, request)
 		}
 		return d.ask(ctx, who, name, request)
 	})

@@ -63,7 +63,7 @@ func quoted(text string) string {
 	return string(b)
 }
 
-// viewerKey is where the viewer of a request stands in its context.
+// viewerKey is where the viewer of a request is in its context.
 type viewerKey struct{}
 
 // seen lets those pass who may see the page.

@@ -38,7 +38,7 @@ type hub struct {
 const (
 	hubLinger    = 30 * time.Second
 	refollow     = time.Second      // pause before events are followed again after an error
-	tendEvery    = 10 * time.Second // old progress is dropped, and the stream looked at
+	checkEvery   = 10 * time.Second // old progress is dropped, and the stream looked at
 	overlap      = time.Minute      // how much earlier than the newest known event reading begins
 	beginTimeout = 5 * time.Second
 )
@@ -119,10 +119,10 @@ func (h *hub) begin(state queue.EventsState) {
 	ctx, stop := context.WithCancel(context.Background()) //nolint:gosec // stop is kept and called by leave and close
 	h.stop = stop
 	h.over.Go(func() { h.follow(ctx) })
-	h.over.Go(func() { h.tend(ctx) })
+	h.over.Go(func() { h.checkLoop(ctx) })
 	h.over.Go(func() {
 		if err := h.q.FollowLive(ctx, "", h.live); ctx.Err() == nil {
-			h.log.Warn("the page shows no progress", "error", err)
+			h.log.Warn("the page cannot show progress of jobs", "error", err)
 		}
 	})
 }
@@ -149,7 +149,7 @@ func (h *hub) follow(ctx context.Context) {
 		for note, err := range h.q.Notes(ctx, "", since) {
 			if err != nil {
 				if ctx.Err() == nil {
-					h.log.Warn("the page follows events anew", "error", err)
+					h.log.Warn("the page lost its subscription to events, and subscribes again", "error", err)
 				}
 				break
 			}
@@ -175,9 +175,9 @@ func (h *hub) live(l queue.Live) {
 	h.running.set(&l, time.Now())
 }
 
-// tend drops the progress of jobs of which nothing is received any more, and begins anew when COMFY_EVENTS was created again.
-func (h *hub) tend(ctx context.Context) {
-	for queue.Pause(ctx, tendEvery) {
+// checkLoop drops the progress of jobs of which nothing is received any more, and begins anew when COMFY_EVENTS was created again.
+func (h *hub) checkLoop(ctx context.Context) {
+	for queue.Pause(ctx, checkEvery) {
 		state, err := h.q.EventsState(ctx)
 		h.mu.Lock()
 		h.running.expire(time.Now())

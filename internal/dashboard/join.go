@@ -11,7 +11,7 @@ import (
 )
 
 // joined is one script with a module and all that it imports. A browser reads a module before it asks for those that it imports, so that
-// the page came after as many round trips as modules stand behind each other, and after 30 requests; one file is also smaller.
+// the page came after as many round trips as modules import one another in a chain, and after 30 requests; one file is also smaller.
 //
 // Its one export has the modules by their paths, for tests in a browser.
 //

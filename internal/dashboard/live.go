@@ -157,7 +157,7 @@ func (s *stream) list(name, field string, id uint64, bodies [][]byte) {
 	if id > 0 {
 		_, _ = fmt.Fprintf(&s.text, "id: %d\n", id)
 	}
-	now, _ := json.Marshal(s.now()) // a time of this age can be encoded
+	now, _ := json.Marshal(s.now()) // a time with a year of four digits can be encoded
 	_, _ = fmt.Fprintf(&s.text, "event: %s\ndata: {\"now\":%s,%q:[", name, now, field)
 	for i, body := range bodies {
 		if i > 0 {

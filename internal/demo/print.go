@@ -125,11 +125,11 @@ func spaced(k failure.Kind) string { return daemon.Spaces(string(k)) }
 
 // claim prints whether something was observed.
 func (t *printer) claim(c claim) {
-	mark, colour, how := "✓", daemon.Green, c.how
+	symbol, colour, how := "✓", daemon.Green, c.how
 	if !c.seen {
-		mark, colour, how = "✗ not observed:", daemon.Red, ""
+		symbol, colour, how = "✗ not observed:", daemon.Red, ""
 	}
-	line := []daemon.Painted{"   ", daemon.Paint(t.colours, colour, mark), daemon.Plain(" " + c.what)}
+	line := []daemon.Painted{"   ", daemon.Paint(t.colours, colour, symbol), daemon.Plain(" " + c.what)}
 	if how != "" && t.narrow() {
 		t.paint(line...)
 		line = []daemon.Painted{"    "}

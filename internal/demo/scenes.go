@@ -25,8 +25,8 @@ func (d *demo) scenes() []scene {
 	scenes := []scene{
 		{"Normal runs", nil, d.lookNormal, d.playNormal, d.claimNormal},
 		{"A failure", nil, d.lookFailure, d.playFailure, d.claimFailure},
-		{"The block", d.standing, d.lookBlock, d.playBlock, d.claimBlock},
-		{"Recovery", d.standing, d.lookRecovery, d.playRecovery, d.claimRecovery},
+		{"The block", d.ensureBlock, d.lookBlock, d.playBlock, d.claimBlock},
+		{"Recovery", d.ensureBlock, d.lookRecovery, d.playRecovery, d.claimRecovery},
 	}
 	if d.alone() {
 		return scenes
@@ -104,8 +104,8 @@ func (d *demo) blocked() (blocked, unblocked *observation) {
 // mostRenewals is how often a block is made again.
 const mostRenewals = 3
 
-// standing makes the block again when too little is left of it for a scene: a person has read for long, or the machine is slow.
-func (d *demo) standing(ctx context.Context) error {
+// ensureBlock makes the block again when too little is left of it for a scene: a person has read for long, or the machine is slow.
+func (d *demo) ensureBlock(ctx context.Context) error {
 	blocked, unblocked := d.blocked()
 	if blocked == nil || unblocked == nil && time.Until(blocked.block.Until) >= sceneTime || d.renewals == mostRenewals {
 		return nil
@@ -115,7 +115,7 @@ func (d *demo) standing(ctx context.Context) error {
 		return err
 	}
 	d.out.say("")
-	d.out.text("   ", "The block has run out meanwhile. Another portrait fails on "+d.stage.failingHost()+", and it stands again, for longer.")
+	d.out.text("   ", "The block has run out meanwhile. Another portrait fails on "+d.stage.failingHost()+", and it is blocked again, for longer.")
 	again := plannedJob{
 		number: len(d.jobs) + 1, tenant: "acme", workflow: portrait, prefer: d.stage.failingHost(), damaged: true, dies: d.alone(),
 	}
@@ -168,9 +168,9 @@ func (d *demo) playBlock(ctx context.Context) error {
 func (d *demo) claimBlock() []claim {
 	failing := d.stage.failingHost()
 	blocked, unblocked := d.blocked()
-	stands := claim{what: "portraits are blocked on " + failing, seen: blocked != nil}
+	block := claim{what: "portraits are blocked on " + failing, seen: blocked != nil}
 	if blocked != nil {
-		stands.how = fmt.Sprintf("for %s, %s", holders(blocked.block), daemon.Span(blocked.block.Until.Sub(blocked.time).Round(100*time.Millisecond)))
+		block.how = fmt.Sprintf("for %s, %s", holders(blocked.block), daemon.Span(blocked.block.Until.Sub(blocked.time).Round(100*time.Millisecond)))
 	}
 	avoided := claim{what: "portraits avoid " + failing}
 	if blocked != nil && len(d.record.startedOn(failing, d.hashes[portrait], blocked, unblocked)) == 0 {
@@ -182,10 +182,10 @@ func (d *demo) claimBlock() []claim {
 			others.seen, others.how = true, fmt.Sprintf("%s of %s", s.job.Job, s.job.Tenant)
 		}
 	}
-	return []claim{stands, avoided, others}
+	return []claim{block, avoided, others}
 }
 
-// avoided says on which other hosts the two portraits ran while the block stood, or, when there is no other host, that they waited.
+// avoided says on which other hosts the two portraits ran while the block was in force, or, when there is no other host, that they waited.
 func (d *demo) avoided(blocked, unblocked *observation) (seen bool, how string) {
 	var where []string
 	for _, n := range []int{8, 10} {

@@ -17,8 +17,8 @@ import (
 
 const byMost = 64 // longest name of a caller, in characters
 
-// cleanBy gives a caller's name in a form that may stand in events and on terminals: printable, on one line, not long.
-func cleanBy(by string) string {
+// callerName gives a caller's name in a form that may be in events and on terminals: printable, on one line, not long.
+func callerName(by string) string {
 	by = strings.TrimSpace(strings.Map(func(r rune) rune {
 		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {
 			return -1
@@ -33,7 +33,7 @@ func cleanBy(by string) string {
 
 // operatorBy names the caller of a call on comfy.api. It never begins with the word "tenant", by which a tenant's own call is recognized.
 func operatorBy(by string) string {
-	by = cmp.Or(cleanBy(by), "api")
+	by = cmp.Or(callerName(by), "api")
 	if len(by) >= len(tenantWord) && strings.EqualFold(by[:len(tenantWord)], tenantWord) {
 		by = "operator: " + by
 	}
@@ -46,7 +46,7 @@ const tenantWord = "tenant"
 // name that the caller gives.
 func tenantBy(tenant job.Tenant, by string) string {
 	text := tenantWord + " " + string(tenant)
-	if by = cleanBy(by); by != "" {
+	if by = callerName(by); by != "" {
 		text += ": " + by
 	}
 	return text

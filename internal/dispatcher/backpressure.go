@@ -12,11 +12,11 @@ const (
 	handLeast    = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
 	manyPlaced   = 160              // placements a second from which on jobs leave the hand quickly
 	underWayMost = 512              // deliveries under way at once
-	underWayFew  = 64               // deliveries under way at once while others stand in line
-	lineTime     = 4 * time.Second  // how long a job may stand in line in the stream
+	underWayFew  = 64               // deliveries under way at once while others wait in line
+	lineTime     = 4 * time.Second  // how long a job may wait in line in the stream
 	longLine     = 20 * time.Second // the same while jobs run for less than tinyRun: to park such a job costs more than to run it
 	tinyRun      = 50 * time.Millisecond
-	lineGrace    = time.Second // how long a line may stand before its pace is known
+	lineGrace    = time.Second // how long a line may last before its pace is known
 )
 
 // backpressure decides how many jobs are pulled from the stream. The loop and the walks report what becomes of jobs that
@@ -47,7 +47,7 @@ func (p *backpressure) exit() {
 // credit gives how many jobs of a priority may be pulled now. When none may, it waits a moment before it returns 0.
 func (p *backpressure) credit(stop context.Context, priority job.Priority) int {
 	n := p.line.most(int(priority), time.Now()) - int(p.underWay.Load())
-	if n > 0 && (n >= pullLeast || !p.line.fed()) {
+	if n > 0 && (n >= pullLeast || !p.line.enoughInHand()) {
 		return min(n, pullBatch)
 	}
 	timer := time.NewTimer(handTime / 4)
@@ -65,7 +65,7 @@ func (p *backpressure) pending(priority job.Priority, jobs int64) {
 	p.line.pending[priority].Store(jobs)
 }
 
-// someInLine reports whether jobs stand in line in the stream.
+// someInLine reports whether jobs wait in line in the stream.
 func (p *backpressure) someInLine() bool { return p.line.some() }
 
 // mixed takes in whether several tenants publish, some of them far more than others.
@@ -112,7 +112,7 @@ func (p *backpressure) update(vacant, kept, inHand int, now time.Time) {
 	p.line.stuck.Store(vacant > 0 && inHand >= hand)
 }
 
-// line is what is known of the jobs that stand in line in the stream, one line for each priority; all dispatchers work
+// line is what is known of the jobs that wait in line in the stream, one line for each priority; all dispatchers work
 // them off together. A job in line costs nothing, but those behind it have to wait for it. A job that is pulled and
 // cannot run is parked: that costs some writes, and those behind it can go on. So jobs are left in line only while the
 // line is worked off within lineTime, or has only just formed. The loop and the pull loops write it; pull loops read it.
@@ -133,7 +133,7 @@ type line struct {
 // more are taken than find a slot or a place in hand, unless slots stay free that a job further back might take.
 // Jobs of lower priorities that are in hand do not count against a higher one.
 func (l *line) most(p int, now time.Time) int {
-	if !l.stands(p, now) || now.UnixNano()-l.mixed.Load() < int64(mixedTime) {
+	if !l.mayWaitInLine(p, now) || now.UnixNano()-l.mixed.Load() < int64(mixedTime) {
 		return underWayMost
 	}
 	if l.stuck.Load() {
@@ -155,13 +155,13 @@ func (l *line) inHandBelow(p int) int64 {
 	return sum
 }
 
-// fed reports whether enough jobs are in hand for the slots that become free until pullLeast jobs can be pulled at once.
-func (l *line) fed() bool {
+// enoughInHand reports whether enough jobs are in hand for the slots that become free until pullLeast jobs can be pulled at once.
+func (l *line) enoughInHand() bool {
 	return l.inHandBelow(len(l.hand)) >= 2*pullLeast && l.rate.Load() >= manyPlaced && !l.stuck.Load()
 }
 
-// stands reports whether the jobs of a priority may stand in line. Each dispatcher is taken to do an equal share.
-func (l *line) stands(p int, now time.Time) bool {
+// mayWaitInLine reports whether the jobs of a priority may wait in line. Each dispatcher is taken to do an equal share.
+func (l *line) mayWaitInLine(p int, now time.Time) bool {
 	pending, worked := l.pending[p].Load(), l.rate.Load()*max(l.peers.Load(), 1)
 	within := longLine
 	if l.slow.Load() {
@@ -175,7 +175,7 @@ func (l *line) stands(p int, now time.Time) bool {
 	return now.UnixNano()-l.since[p].Load() < int64(lineGrace)
 }
 
-// some reports whether jobs stand in line.
+// some reports whether jobs wait in line.
 func (l *line) some() bool {
 	for p := range l.pending {
 		if l.pending[p].Load() > 0 {

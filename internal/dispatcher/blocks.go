@@ -37,7 +37,7 @@ type blocks struct {
 	alarms  *alarms
 
 	incapable map[string]map[workflow.Hash]time.Time // by host: blocks because it lacks something, and since when
-	halted    map[pair]bool                          // have a block in the fleet that does not stand in the bucket
+	halted    map[pair]bool                          // have a block in the fleet that is not in the bucket
 }
 
 func newBlocks(b blocks) *blocks {
@@ -74,15 +74,15 @@ func (b *blocks) remove(p pair, now time.Time) {
 	b.alarms.at(now.Add(b.peers.headStart()), func(time.Time) { b.changes.jobs = true })
 }
 
-// blocked reports whether a block of a pair stands in the bucket.
+// blocked reports whether the bucket has a block of a pair.
 func (b *blocks) blocked(p pair) bool {
 	return b.fleet.HasBlock(route.HostID(p.host), p.hash) && !b.halted[p]
 }
 
-// count is how many blocks stand in the bucket.
+// count is how many blocks are in the bucket.
 func (b *blocks) count() int { return b.fleet.BlockCount() - len(b.halted) }
 
-// each gives every pair whose block stands in the bucket, until pause returns false.
+// each gives every pair that has a block in the bucket, until pause returns false.
 func (b *blocks) each(pause func() bool) iter.Seq[pair] {
 	return func(visit func(pair) bool) {
 		for host, hash := range b.fleet.EachBlock(pause) {
@@ -186,7 +186,7 @@ func (b *blocks) incapableBefore(host string, at time.Time, pause func() bool) [
 	return hashes
 }
 
-// haltsPerHost counts the blocks of the fleet that do not stand in the bucket, by host: seldom any.
+// haltsPerHost counts the blocks of the fleet that are not in the bucket, by host; there are seldom any.
 func (b *blocks) haltsPerHost() map[string]int {
 	n := map[string]int{}
 	for p := range b.halted {
@@ -214,7 +214,7 @@ func (b *blocks) struckBehind(after pair, which pairs, most int, pause func() bo
 func firstBehind(all iter.Seq[pair], after pair, which pairs, most int, pause func() bool) []pair {
 	found := &firstPairs{most: most}
 	for p := range all {
-		if which.fit(p.host, p.hash) && p.compare(after) > 0 {
+		if which.include(p.host, p.hash) && p.compare(after) > 0 {
 			found.add(p)
 		}
 		if !pause() {
@@ -250,7 +250,7 @@ func (f *firstPairs) add(p pair) {
 func (b *blocks) of(which []pair) []queue.Block {
 	list := make([]queue.Block, 0, len(which))
 	for _, p := range which {
-		if block, stands := b.fleet.Blocked(route.HostID(p.host), p.hash); stands {
+		if block, inForce := b.fleet.Blocked(route.HostID(p.host), p.hash); inForce {
 			list = append(list, block)
 		}
 	}

@@ -25,11 +25,11 @@ func TestABlockedPairGetsNoJobUntilItsBlockIsGone(t *testing.T) {
 	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
 	b.put(blockFor("a", hash, failure.ExecutionError), noonUTC)
 	same(t, "blocked", chosen(f, o, noonUTC), "")
-	same(t, "marked", []bool{b.changes.jobs, b.changes.reasons}, []bool{false, true})
+	same(t, "changes", []bool{b.changes.jobs, b.changes.reasons}, []bool{false, true})
 	same(t, "keys", slices.Collect(b.blockKeys(always)), []string{"a." + string(hash)})
 	b.remove(pair{"a", hash}, noonUTC)
 	same(t, "free", chosen(f, o, noonUTC), "a")
-	same(t, "marked", b.changes.jobs, true)
+	same(t, "changes", b.changes.jobs, true)
 }
 
 func TestAPairOnProbationIsMatchedAfterTheHeadStartWhereItIsNotAtHome(t *testing.T) {
@@ -138,5 +138,5 @@ func TestBlocksAreListedByPair(t *testing.T) {
 	}
 	same(t, "of a hash and host", b.behind(pair{}, pairs{host: "b", hash: one[:8]}, 10, always) == nil, false)
 	same(t, "of another host", len(b.behind(pair{}, pairs{host: "c"}, 10, always)), 0)
-	same(t, "blocks that stand", len(b.of([]pair{{"a", one}, {"c", one}})), 1)
+	same(t, "blocks in force", len(b.of([]pair{{"a", one}, {"c", one}})), 1)
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// api is what this dispatcher answers, each call as soon as all that stands in NATS has been read.
+// api is what this dispatcher answers, each call as soon as all that is stored in NATS has been read.
 func (d *Dispatcher) api() queue.API {
 	calls, tenantCalls := d.endpoints(), d.tenantEndpoints()
 	for name, endpoint := range calls {

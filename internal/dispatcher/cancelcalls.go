@@ -103,7 +103,7 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 	}
 }
 
-// cancelOne ends one of several jobs, all of which stand in the stream.
+// cancelOne ends one of several jobs, all of which are in the stream.
 func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *unfinished, all *bulkAct) (bool, error) {
 	c := queue.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.priority}
 	if !all.hasBegun() {

@@ -55,7 +55,7 @@ const liftAtOnce = 256
 // outdatedLook is how often blocks are compared with the capabilities that were stored after them.
 const outdatedLook = 15 * time.Second
 
-// liftAllOutdated lifts the blocks that still stand although a capability has changed: the lift may have failed, or the
+// liftAllOutdated lifts the blocks that are still in force although a capability has changed: the lift may have failed, or the
 // host's home may have died meanwhile.
 func (l *loop) liftAllOutdated(time.Time) {
 	if !l.isSynced() {

@@ -46,7 +46,7 @@ func TestABlockEndsWithWhatTheHostLackedAlsoWhenTheFirstLiftComesToNothing(t *te
 				s.can("a", append(classes, "More")...)
 				s.await(func() bool { return block().Phase == queue.Gone || block().Revision != blocked })
 				if !came.Load() || block().Revision == blocked {
-					t.Errorf("lifted once: %t; the block still stands: %+v", came.Load(), block())
+					t.Errorf("lifted once: %t; the block is still in force: %+v", came.Load(), block())
 				}
 			})
 		})

@@ -2,7 +2,7 @@ package dispatcher
 
 import "github.com/comfyherd/comfyherd/internal/route"
 
-// changes is what the loop has to look at before it waits for the next message. Each part marks what it has changed.
+// changes is what the loop has to look at before it waits for the next message. Each part notes what it has changed.
 type changes struct {
 	jobs    bool                  // any waiting job may find a host
 	hosts   map[route.HostID]bool // these hosts may have room for one more job
@@ -11,10 +11,10 @@ type changes struct {
 
 func newChanges() *changes { return &changes{hosts: map[route.HostID]bool{}} }
 
-// all marks that any waiting job may find a host, and that any reason may have changed.
+// all notes that any waiting job may find a host, and that any reason may have changed.
 func (c *changes) all() { c.jobs, c.reasons = true, true }
 
-// host marks that a host may have room for one more job.
+// host notes that a host may have room for one more job.
 func (c *changes) host(host string) { c.hosts[route.HostID(host)] = true }
 
 // unmatched reports whether a waiting job may find a host.

@@ -15,19 +15,19 @@ import (
 // claim takes a ticket that the loop has matched with a host and walks its job there.
 //
 // Effects in their order, and what a crash after each leaves:
-//  1. the lease is extended: the ticket stands, anyone claims it
+//  1. the lease is extended: the ticket is still there, anyone claims it
 //  2. the ticket is purged: the lease runs out after AckWait, the job is routed anew
 //  3. the agent has accepted: nothing is left to do here
 func (d *Dispatcher) claim(ctx context.Context, c claim) {
 	o, err := d.claimAndRead(ctx, c)
 	if o == nil {
-		d.loop.lost(c)
+		d.loop.claimLost(c)
 		if err != nil {
 			d.log.Warn("a ticket could not be claimed", "sequence", c.ticket.Sequence, "error", err)
 		}
 		return
 	}
-	d.loop.won(c)
+	d.loop.claimWon(c)
 	if c.host == "" {
 		d.endWaiting(ctx, o, c.why)
 		return
@@ -47,7 +47,7 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 		o, err = d.readWaiting(ctx, &c.ticket)
 		return err
 	})
-	ticket, won, claimErr := d.claimStanding(ctx, &c)
+	ticket, won, claimErr := d.claimStored(ctx, &c)
 	err = errors.Join(claimErr, reading.Wait())
 	switch {
 	case errors.Is(err, errUnderWay):
@@ -67,9 +67,9 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 	return o, nil
 }
 
-// claimStanding claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the
+// claimStored claims a ticket as it is stored now. One that is not there was claimed by another dispatcher, which the
 // watch reports, or purged by hand, which the watch does not report.
-func (d *Dispatcher) claimStanding(ctx context.Context, c *claim) (queue.Ticket, bool, error) {
+func (d *Dispatcher) claimStored(ctx context.Context, c *claim) (queue.Ticket, bool, error) {
 	key := keyOf(&c.ticket)
 	ticket, found, _, err := d.q.Ticket(ctx, key)
 	if err == nil && !found {
@@ -94,7 +94,7 @@ const claimTold = 500 * time.Millisecond
 // errUnderWay: the job's chain says that it does not wait.
 var errUnderWay = errors.New("the job is under way")
 
-// readWaiting reads a waiting job and where its chain stands; nil when it has ended, errUnderWay when it runs. The chain
+// readWaiting reads a waiting job and the end of its chain; nil when it has ended, errUnderWay when it runs. The chain
 // says what the next attempt is, since a ticket may be older than it.
 func (d *Dispatcher) readWaiting(ctx context.Context, ticket *route.Ticket) (*owned, error) {
 	link, found, err := d.q.Last(ctx, job.Tenant(ticket.Tenant), job.ID(ticket.Job))

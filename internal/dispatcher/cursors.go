@@ -85,5 +85,5 @@ func (c *cursors) open(ctx context.Context, s scope, cursor string) ([]byte, err
 			return sealed[sealSize:], nil
 		}
 	}
-	return nil, &jetstream.BadRequest{Message: "the cursor is none that was given out for this file: give back the one of the answer before, as it is"}
+	return nil, &jetstream.BadRequest{Message: "the cursor was not made for this file: send the cursor of the previous answer unchanged"}
 }

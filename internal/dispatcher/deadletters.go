@@ -177,7 +177,7 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	var batch []queue.DeadLetter
 	left, until := r.Limit, d.clock().Add(answerTime)
 	flush := func() (more bool) {
-		letters, err := d.fitting(ctx, batch, r)
+		letters, err := d.matching(ctx, batch, r)
 		next, batch = batch[len(batch)-1].Sequence, batch[:0]
 		if r.Limit > 0 && left <= len(letters) {
 			letters = letters[:left]
@@ -214,8 +214,8 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	return next, nil
 }
 
-// fitting reads the letters' events, and leaves out the letters that the filter excludes.
-func (d *Dispatcher) fitting(ctx context.Context, batch []queue.DeadLetter, r jetstream.DeadRequest) ([]deadLetter, error) {
+// matching reads the letters' events, and leaves out the letters that the filter excludes.
+func (d *Dispatcher) matching(ctx context.Context, batch []queue.DeadLetter, r jetstream.DeadRequest) ([]deadLetter, error) {
 	all := make([]deadLetter, len(batch))
 	err := atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
 		all[i].DeadLetter = batch[i]

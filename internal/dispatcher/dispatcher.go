@@ -202,7 +202,7 @@ func (d *Dispatcher) drain(ctx context.Context, end func()) {
 	watch.Go(func() { d.endWithout(ctx, over, end) })
 	defer watch.Wait()
 	defer close(over)
-	for _, o := range d.loop.empty() {
+	for _, o := range d.loop.emptyHand() {
 		d.giveBack(o.lease)
 	}
 	d.walks.Wait()

@@ -7,7 +7,7 @@
 //
 // One goroutine, the loop, decides; it never waits for the wire. Walks, each on a goroutine of its own, read and write
 // the wire for one job or one question, ask the loop, and tell it what has come of it. The order of effects, with what
-// a crash between two of them leaves, stands at the top of the function that has them.
+// a crash between two of them leaves, is at the top of the function that has them.
 //
 // # The walk of a job
 //

@@ -162,7 +162,7 @@ func (f *fanOut) look(now time.Time) {
 	f.followTickets()
 }
 
-// followTickets closes the watch of tickets while all their changes are relayed, once the watch has reported all that stood before.
+// followTickets closes the watch of tickets while all their changes are relayed, once the watch has reported all that was there before.
 func (f *fanOut) followTickets() {
 	relayed := f.stage == sharing && f.news.synced && !f.news.lost
 	for _, o := range f.others {

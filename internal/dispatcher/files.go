@@ -115,7 +115,7 @@ func (f *files) tenantPut(ctx context.Context, tenant job.Tenant, p jetstream.Fi
 		return answer, err
 	}
 	if u.Offset() != p.Offset {
-		return answer, badRequest("this piece begins at byte %d, and its cursor says %d: give back the cursor of the answer before", p.Offset, u.Offset())
+		return answer, badRequest("this piece begins at byte %d, and its cursor says %d: send the cursor of the previous answer", p.Offset, u.Offset())
 	}
 	if len(p.Body) > 0 || p.Offset == 0 { // a file without bytes has one part without any, so that it counts
 		if err := f.addPart(ctx, tenant, u, &p); err != nil {

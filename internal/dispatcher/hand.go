@@ -11,7 +11,7 @@ import (
 const handTime = 100 * time.Millisecond
 
 // hand is the jobs that wait here with their delivery, since hosts are merely busy: most of them get one within
-// moments, and need no ticket. They stand in the waiting room's order like tickets.
+// moments, and need no ticket. They are in the waiting room's order like tickets.
 type hand struct {
 	room     *route.Room
 	pressure *backpressure

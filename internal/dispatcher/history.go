@@ -136,7 +136,7 @@ func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventRead
 		}
 	}
 	busy := !anew && h.grown(state) > historyCalm
-	h.stands(state)
+	h.dropUnstored(state)
 	if waited, keen := h.wanted(time.Now()); busy && !waited && !keen {
 		return reader, nil
 	}
@@ -182,12 +182,12 @@ func (h *jobHistory) forgetAll() {
 	h.fold, h.read, h.offline = h.fold.Anew(), 0, map[string]time.Time{}
 }
 
-// stands leaves out the jobs of which nothing is stored any more.
-func (h *jobHistory) stands(state queue.EventsState) {
+// dropUnstored leaves out the jobs of which nothing is stored any more.
+func (h *jobHistory) dropUnstored(state queue.EventsState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.state = state
-	h.fold.Forget(job.Moment(state.First))
+	h.fold.Forget(state.First)
 }
 
 func (h *jobHistory) readUpTo(sequence uint64) {
@@ -309,7 +309,7 @@ func (h *jobHistory) page(ctx context.Context, r jetstream.JobsRequest) (jetstre
 	page, since, counts := h.fold.Page(&q), h.fold.Since(), h.fold.Counts(r.Tenant)
 	h.mu.RUnlock()
 	answer := jetstream.JobsAnswer{
-		Jobs: make([]jetstream.JobRow, len(page.Rows)), Next: page.Next, Since: jetstream.Mark(since), Counts: counts.States(),
+		Jobs: make([]jetstream.JobRow, len(page.Rows)), Next: page.Next, Since: since, Counts: counts.States(),
 	}
 	for i := range page.Rows {
 		answer.Jobs[i] = jobRow(&page.Rows[i])
@@ -345,6 +345,6 @@ func jobRow(r *job.Row) jetstream.JobRow {
 	return jetstream.JobRow{
 		Job: r.Job, Tenant: r.Tenant, State: r.State, Priority: r.Priority, Hash: r.Hash, Name: r.Name, Title: r.Title, Host: r.Host, Attempt: r.Attempt,
 		MaxAttempts: r.MaxAttempts,
-		Kind:        r.Kind, Reason: r.Reason, RequeueOf: r.RequeueOf, First: jetstream.Mark(r.First), Last: jetstream.Mark(r.Last),
+		Kind:        r.Kind, Reason: r.Reason, RequeueOf: r.RequeueOf, First: r.First, Last: r.Last,
 	}
 }

@@ -39,17 +39,17 @@ type hosts struct {
 // host is the newest that is known of one.
 type host struct {
 	state     queue.HostState
-	until     time.Time // its presence stands until then by the local clock, unless a heartbeat comes
+	until     time.Time // its presence lasts until then by the local clock, unless a heartbeat comes
 	home      bool
 	held      *queue.HostState // a newer state that counts after the head start; nil when there is none
 	heldSince time.Time
 	freeSince time.Time // it has had room for jobs since then; zero while it has none
 	open      bool      // other dispatchers than its home may give it waiting jobs
-	ended     mark      // of the newest state that named a job which had ended
+	ended     stateID   // of the newest state that named a job which had ended
 }
 
-// mark is a state of a host, by its agent process and number.
-type mark struct {
+// stateID identifies a state of a host, by its agent process and number.
+type stateID struct {
 	instance string
 	serial   uint64
 }
@@ -68,7 +68,7 @@ func (h *hosts) presence(s *queue.HostState, stored, now time.Time) {
 	h.known[s.Host].until = time.Now().Add(left(stored, now, h.ttl))
 }
 
-// left is how much longer a presence stands: it may have been stored a while ago.
+// left is how much longer a presence lasts: it may have been stored a while ago.
 func left(stored, now time.Time, ttl time.Duration) time.Duration {
 	if stored.IsZero() {
 		return ttl
@@ -86,7 +86,7 @@ func (h *hosts) report(s *queue.HostState, now time.Time) {
 	newest := x.newest()
 	isNewer, relayed := newer(newest, s), h.fanOut.isRelayedHere(s.Host)
 	if s.Ended != nil && (isNewer || x.endedBefore(s)) {
-		x.ended = mark{s.Instance, s.Serial}
+		x.ended = stateID{s.Instance, s.Serial}
 		if relayed {
 			h.relays.jobEnded(s)
 		}
@@ -158,7 +158,7 @@ func spare(s *queue.HostState) int {
 	return max(0, s.Slots+s.Prefetch-s.Foreign-len(s.Running))
 }
 
-// applyHeld applies a state that was held back, once it has stood for the head start.
+// applyHeld applies a state that was held back, once it has lasted for the head start.
 func (h *hosts) applyHeld(x *host, now time.Time) {
 	if x.held == nil || h.known[x.state.Host] != x {
 		return

@@ -121,7 +121,7 @@ func TestASlotOfAHostAtHomeElsewhereIsFreeAfterTheHeadStart(t *testing.T) {
 	same(t, "before the head start", s.free(), 0)
 	s.alarms.ring(noonUTC.Add(4 * time.Millisecond))
 	same(t, "after it", s.free(), 1)
-	same(t, "marked", s.changes.hosts[route.HostID(name)], true)
+	same(t, "changes", s.changes.hosts[route.HostID(name)], true)
 }
 
 func TestAHostThatItsHomeLeavesFreeIsOpenToTheOthersOneAfterTheOther(t *testing.T) {

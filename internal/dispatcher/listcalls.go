@@ -200,7 +200,7 @@ func (d *Dispatcher) struckPairs(ctx context.Context, p *page, after pair, r *qu
 	return answer, err
 }
 
-// addStrikes reads what stands in the bucket about each pair: the loop knows only which pairs are in it, since there may be very many.
+// addStrikes reads what the bucket has about each pair: the loop knows only which pairs are in it, since there may be very many.
 func (d *Dispatcher) addStrikes(ctx context.Context, rows []queue.StruckPair) error {
 	return atOnce(ctx, len(rows), func(ctx context.Context, i int) error {
 		row := &rows[i]

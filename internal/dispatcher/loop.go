@@ -24,7 +24,7 @@ import (
 //
 // This happens to a change, which is whatever else is reported to the loop, in this order:
 //
-//	watches.go  the part that it concerns takes it in, and marks in changes what may follow from it
+//	watches.go  the part that it concerns takes it in, and notes in changes what may follow from it
 //	step        jobs whose time is over end; free slots get the best jobs that wait for them; the reasons of the others
 //	            are reviewed; the pull loops get to know how many more jobs are wanted
 type loop struct {
@@ -287,7 +287,7 @@ func (l *loop) walksUnder(ctx context.Context) func(func(context.Context)) {
 	}
 }
 
-// isSynced reports whether all that stands in NATS has been taken in.
+// isSynced reports whether all that is stored in NATS has been taken in.
 func (l *loop) isSynced() bool {
 	select {
 	case <-l.synced:
@@ -297,7 +297,7 @@ func (l *loop) isSynced() bool {
 	}
 }
 
-// ready waits until all that stands in NATS has been taken in.
+// ready waits until all that is stored in NATS has been taken in.
 func (l *loop) ready(ctx context.Context) error {
 	select {
 	case <-l.synced:

@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// match gives every free slot the best job that waits for it, as many as the turn has time for: what is left stays marked.
+// match gives every free slot the best job that waits for it, as many as the turn has time for: what is left stays in changes.
 func (l *loop) match(now time.Time) {
 	if l.room.Behind() {
 		l.changes.jobs = true
@@ -64,15 +64,15 @@ type claim struct {
 	why    ending // when host is empty
 }
 
-// won takes in that a ticket was claimed.
-func (l *loop) won(c claim) {
+// claimWon takes in that a ticket was claimed.
+func (l *loop) claimWon(c claim) {
 	l.d.metrics.claims.WithLabelValues("won").Inc()
 	l.tell(func(time.Time) { l.tickets.claimed(c.ticket.Sequence) })
 }
 
-// lost takes in that a ticket was not claimed: then another dispatcher has it, which the watch will report, or NATS is
+// claimLost takes in that a ticket was not claimed: then another dispatcher has it, which the watch will report, or NATS is
 // away, and the ticket waits again after a moment.
-func (l *loop) lost(c claim) {
+func (l *loop) claimLost(c claim) {
 	l.d.metrics.claims.WithLabelValues("lost").Inc()
 	l.tell(func(now time.Time) {
 		if c.host != "" {

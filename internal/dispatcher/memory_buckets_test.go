@@ -114,7 +114,7 @@ func (m *memory) ReplaceBlock(_ context.Context, host string, hash workflow.Hash
 	return replaced && err == nil, err
 }
 
-func (m *memory) LiftBlock(_ context.Context, host string, hash workflow.Hash, revision uint64, cause queue.Cause) (bool, error) {
+func (m *memory) LiftBlock(_ context.Context, host string, hash workflow.Hash, revision uint64, cause queue.UnblockCause) (bool, error) {
 	return m.cas(names.BlocksBucket, pairOf(host, hash), nil, revision, fmt.Sprintf("lift block %s %s", host, cause))
 }
 

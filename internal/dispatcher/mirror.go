@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// mirror keeps up with a bucket through its watch. After a Reset the watch reports every key that stands, and then Synced:
+// mirror keeps up with a bucket through its watch. After a Reset the watch reports every key that is there, and then Synced:
 // a key that was not reported in between is gone. A watcher that was cut off for a while may have missed its end.
 //
 // Where the values are kept is up to put and gone; the mirror itself keeps none.
@@ -25,7 +25,7 @@ type mirror[V any] struct {
 	filled bool            // a key has been taken in. Before, nothing can be gone unnoticed, and to note a million keys would take seconds
 }
 
-// change takes in a change, and reports whether with it all that stands is known.
+// change takes in a change, and reports whether with it all that is there is known.
 func (m *mirror[V]) change(c queue.Change[V], now time.Time) (synced bool) {
 	if m.fresh != nil && !m.fresh(&c) {
 		m.see(c.Key)

@@ -27,7 +27,7 @@ func (l *loop) setLacks(o *owned) {
 	o.lacks = l.fleet.Lacking(wantOf(o), o.listedBy, lacksMost)
 }
 
-// lacksMost bounds how many hosts a job avoids because of an option: each stands in its ticket. Where more lack it, one
+// lacksMost bounds how many hosts a job avoids because of an option: each is in its ticket. Where more lack it, one
 // of them may be asked, and refuses, which costs the job nothing.
 const lacksMost = 256
 

@@ -118,7 +118,7 @@ func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnsw
 		rate := rateOf(&day, answer.Time.Sub(begun), answer.Time)
 		answer.Day = &rate
 	}
-	answer.Counts, answer.Since = counts.States(), jetstream.Mark(since)
+	answer.Counts, answer.Since = counts.States(), since
 	if gone := h.offlineSince(answer.Time); len(gone) > 0 {
 		answer.Hosts[string(queue.Offline)] = len(gone)
 	}

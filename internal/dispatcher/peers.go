@@ -13,7 +13,7 @@ import (
 // When they do, the agent or the revision of the ticket decides, and the loser tries another.
 type peers struct {
 	name string               // of this dispatcher
-	live map[string]time.Time // until when each presence stands, by the local clock
+	live map[string]time.Time // until when each presence lasts, by the local clock
 
 	names     []string      // of those, sorted
 	roundTrip time.Duration // of an offer, lately

@@ -190,8 +190,8 @@ func (l *loop) parkLate(now time.Time) {
 	}
 }
 
-// empty takes everything out of the hand, when the dispatcher stops, and has nothing begin any more.
-func (l *loop) empty() []*owned {
+// emptyHand takes everything out of the hand, when the dispatcher stops, and has nothing begin any more.
+func (l *loop) emptyHand() []*owned {
 	var all []*owned
 	l.ask(func(time.Time) {
 		l.closing = true
@@ -214,7 +214,7 @@ func (l *loop) admit(o *owned) bool {
 	return yes
 }
 
-// admitted takes in that the ticket of an admitted job stands, or will not.
+// admitted takes in that the ticket of an admitted job was written, or will not be.
 func (l *loop) admitted(tenant job.Tenant) {
 	l.tell(func(time.Time) { l.ticketing.written(tenant) })
 }

@@ -24,8 +24,8 @@ func (s *scene) allow(tenant string, settings queue.TenantSettings) {
 	s.set(names.TenantsBucket, tenant, value, -1)
 }
 
-// standing counts the jobs of acme by how they stand, of those named prefix0, prefix1 and so on.
-func (s *scene) standing(prefix string, n int) map[string]int {
+// jobsByStory counts the jobs of acme by what has happened to them, of those named prefix0, prefix1 and so on.
+func (s *scene) jobsByStory(prefix string, n int) map[string]int {
 	counts := map[string]int{}
 	for i := range n {
 		counts[s.story(job.ID(fmt.Sprint(prefix, i)))]++
@@ -47,7 +47,7 @@ func TestATenantHasNoMoreUnfinishedJobsThanItMay(t *testing.T) {
 		}
 		s.publish(job.Message{Tenant: "bolt", Priority: job.Usual, Body: body})
 		s.pass(time.Minute)
-		s.want("of 30 jobs", s.standing("a", 30), map[string]int{"queued waiting:none_capable": 10, "dead:over_quota": 20})
+		s.want("of 30 jobs", s.jobsByStory("a", 30), map[string]int{"queued waiting:none_capable": 10, "dead:over_quota": 20})
 		s.want("left in the stream", s.left(), 11)
 		var waits, refused job.ID // which of jobs that come at once are beyond the maximum is left open
 		for n := range 30 {
@@ -96,7 +96,7 @@ func TestADispatcherThatStartsCountsWhatIsThere(t *testing.T) {
 		s.pass(2 * time.Second)
 		s.submit("b0")
 		s.pass(5 * time.Minute) // each of the ten is delivered again some times
-		s.want("what was there", s.standing("a", 10), map[string]int{"queued waiting:none_capable": 10})
+		s.want("what was there", s.jobsByStory("a", 10), map[string]int{"queued waiting:none_capable": 10})
 		s.want("one more", s.story("b0"), "dead:over_quota")
 		dead, _, err := s.Last(context.Background(), "acme", "b0")
 		if want := fmt.Sprintf("and may have %d", 8*size); err != nil || !strings.Contains(dead.Message, want) {
@@ -137,7 +137,7 @@ func TestNoJobIsRefusedForAQuotaThatCannotBeCounted(t *testing.T) {
 			s.submit(job.ID(fmt.Sprint("b", i)))
 		}
 		s.pass(5 * time.Second)
-		s.want("of 30 jobs", s.standing("b", 30), map[string]int{"queued waiting:none_capable": 30})
+		s.want("of 30 jobs", s.jobsByStory("b", 30), map[string]int{"queued waiting:none_capable": 30})
 		s.mu.Lock()
 		s.cut = nil
 		s.mu.Unlock()

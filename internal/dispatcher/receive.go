@@ -34,7 +34,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 		}
 		came, err := puller.Pull(ctx, n, pullWait)
 		if err == nil && came < n {
-			d.loop.pressure.pending(p, 0) // no more came while the request stood
+			d.loop.pressure.pending(p, 0) // no more came while the request was open
 		}
 		if err == nil {
 			d.unpulled.Store("")
@@ -130,7 +130,7 @@ func (d *Dispatcher) refuseSoon(ctx context.Context, delivery queue.Delivery, in
 // the message ends under an id that the dispatcher makes, and a dead letter that was stored a moment too early is taken back.
 func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
 	id, letter, err := d.endRefused(ctx, &delivery.Message, delivery.PublishedID(), invalid)
-	if errors.Is(err, queue.ErrOvertaken) && id != delivery.OwnID() {
+	if errors.Is(err, queue.ErrOvertaken) && id != delivery.GeneratedID() {
 		first := id
 		if id, _, err = d.endRefused(ctx, &delivery.Message, first, invalid); id != first {
 			d.takeLetterBack(ctx, letter, first)
@@ -155,7 +155,7 @@ func (d *Dispatcher) endRefused(ctx context.Context, m *job.Message, id job.ID, 
 		return id, 0, err
 	}
 	if ended := last.Reason == string(failure.InvalidJob) && last.Sequence == m.Sequence; found && !ended {
-		id, last = m.OwnID(), queue.Link{}
+		id, last = m.GeneratedID(), queue.Link{}
 	} else if ended {
 		return id, 0, nil // by an earlier delivery
 	}

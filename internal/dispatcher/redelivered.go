@@ -77,7 +77,7 @@ func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *queue.Li
 	return err == nil, err
 }
 
-// waitAgain takes up a job that was waiting: parked again when its ticket stands, left alone when it has just been
+// waitAgain takes up a job that was waiting: parked again when it has a ticket, left alone when it has just been
 // claimed, routed otherwise.
 func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *queue.Link) {
 	err := d.readAttempts(ctx, o)
@@ -91,15 +91,15 @@ func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *queue.Link) 
 	}
 	d.renewChain(ctx, o, link)
 	ticket := d.ticket(o)
-	standing, found, claimed, err := d.q.Ticket(ctx, ticket.Key())
+	stored, found, claimed, err := d.q.Ticket(ctx, ticket.Key())
 	switch {
 	case err != nil:
 		d.leaveToLease(ctx, o, err)
 	case found && d.expired(o):
-		d.claimExpired(ctx, o, &standing)
+		d.claimExpired(ctx, o, &stored)
 	case found:
-		standing.Lease = o.lease
-		d.park(ctx, o, &standing)
+		stored.Lease = o.lease
+		d.park(ctx, o, &stored)
 	case !claimed.IsZero() && d.clock().Sub(claimed) < d.q.AckWait():
 		// The claimant's lease decides.
 	default:

@@ -17,7 +17,7 @@ func (s *scene) publishNoJob(id string) job.ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	sequence := s.publishHeld(job.Message{Tenant: "acme", Priority: job.Usual, JobIDHeader: id, Body: []byte("no job")})
-	return s.jobs[sequence].message.OwnID()
+	return s.jobs[sequence].message.GeneratedID()
 }
 
 func TestAMessageThatIsNoJobEndsWithoutTouchingTheJobOfItsID(t *testing.T) {

@@ -223,14 +223,14 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 		}
 		d.log.Warn("a waiting job was taken out of the stream; it is cancelled", "tenant", tenant, "job", id)
 	}
-	standing, found, _, err := d.q.Ticket(ctx, keyOf(t))
+	stored, found, _, err := d.q.Ticket(ctx, keyOf(t))
 	if err == nil && !found {
 		gone := *t
 		d.loop.tell(func(time.Time) { d.loop.tickets.lapse(&gone) })
 	}
-	if err != nil || !found || standing.Job != id {
+	if err != nil || !found || stored.Job != id {
 		return err
 	}
-	_, err = d.claimTicket(ctx, keyOf(t), standing.Revision)
+	_, err = d.claimTicket(ctx, keyOf(t), stored.Revision)
 	return err
 }

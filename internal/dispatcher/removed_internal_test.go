@@ -10,16 +10,16 @@ import (
 
 type removedScene struct {
 	*removedJobs
-	standing *ticketScene
-	counts   int
-	reads    [][]uint64
+	scene  *ticketScene
+	counts int
+	reads  [][]uint64
 }
 
 func newRemovedScene(t *testing.T, p *peers) *removedScene {
 	t.Helper()
-	s := &removedScene{standing: newTicketScene(t, p)}
+	s := &removedScene{scene: newTicketScene(t, p)}
 	s.removedJobs = &removedJobs{
-		room: s.standing.room, fleet: s.standing.fleet, hand: s.standing.hand, peers: p, tickets: s.standing.tickets,
+		room: s.scene.room, fleet: s.scene.fleet, hand: s.scene.hand, peers: p, tickets: s.scene.tickets,
 		count: func() { s.counts++ },
 		read: func(list []route.Ticket, _ uint64) {
 			var sequences []uint64
@@ -41,7 +41,7 @@ func TestAllTicketsOfALaneThatIsShortAreLookedAt(t *testing.T) {
 	s.begin()
 	same(t, "when nothing waits", s.counts, 0)
 	for n := range uint64(3) {
-		s.standing.put(ticketOf(ownedJob(t, "acme", n+1, 1), 10))
+		s.scene.put(ticketOf(ownedJob(t, "acme", n+1, 1), 10))
 	}
 	s.begin()
 	s.begin()
@@ -59,11 +59,11 @@ func TestAllTicketsOfALaneThatIsShortAreLookedAt(t *testing.T) {
 func TestSomeTicketsOfWholeLanesAreLookedAt(t *testing.T) {
 	t.Parallel()
 	s := newRemovedScene(t, newPeers("me"))
-	s.standing.put(ticketOf(ownedJob(t, "acme", 1, 1), 10))
+	s.scene.put(ticketOf(ownedJob(t, "acme", 1, 1), 10))
 	s.begin()
 	s.counted(map[job.Lane]uint64{acme5: 1}, 1, noonUTC)
 	same(t, "read", []any{s.reads, s.sample}, []any{[][]uint64{{1}}, removedSample - 1})
-	x, _ := s.standing.room.Get(1)
+	x, _ := s.scene.room.Get(1)
 	s.sample = 0
 	same(t, "no sample is left", s.judge(&x) == ticketFine, true)
 }
@@ -76,14 +76,14 @@ func TestATicketThatIsOlderThanTheBucketLapsesWhereItIsNotAtHome(t *testing.T) {
 	newer := away
 	newer.Sequence, newer.Revision = 3, 5
 	for _, x := range []route.Ticket{away, home, newer} {
-		s.standing.put(x)
+		s.scene.put(x)
 	}
 	s.begin()
 	s.counted(map[job.Lane]uint64{acme5: 3}, 5, noonUTC)
 	same(t, "read at home", s.reads, [][]uint64{{2}})
-	_, waits := s.standing.room.Get(1)
+	_, waits := s.scene.room.Get(1)
 	same(t, "waits elsewhere", waits, false)
-	_, waits = s.standing.room.Get(3)
+	_, waits = s.scene.room.Get(3)
 	same(t, "a newer one waits", waits, true)
 }
 
@@ -91,9 +91,9 @@ func TestAJobInHandIsNotLookedAt(t *testing.T) {
 	t.Parallel()
 	s := newRemovedScene(t, newPeers("me"))
 	o := ownedJob(t, "acme", 1, 1)
-	s.standing.hand.add(o, noonUTC)
+	s.scene.hand.add(o, noonUTC)
 	s.short, s.sample = map[job.Lane]bool{acme5: true}, 1
-	x, _ := s.standing.room.Get(1)
+	x, _ := s.scene.room.Get(1)
 	same(t, "judged", s.judge(&x) == ticketFine, true)
 }
 
@@ -101,7 +101,7 @@ func TestALongRoomIsLookedAtInBatches(t *testing.T) {
 	t.Parallel()
 	s := newRemovedScene(t, newPeers("me"))
 	for n := range uint64(300) {
-		s.standing.put(ticketOf(ownedJob(t, "acme", n+1, 1), 10))
+		s.scene.put(ticketOf(ownedJob(t, "acme", n+1, 1), 10))
 	}
 	s.begin()
 	s.counted(nil, 1, noonUTC)

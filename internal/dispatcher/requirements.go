@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// What a workflow needs from a host stands in its jobs. A dispatcher that finds the ticket of a hash it has never
+// What a workflow needs from a host follows from its jobs. A dispatcher that finds the ticket of a hash it has never
 // seen, which is so after a start, reads one job of it before any of them may run.
 
 const (
@@ -112,10 +112,10 @@ func (r *requirements) learnt(hash workflow.Hash, sequence uint64, needs workflo
 			r.beside(r.move)
 		}
 	case errors.Is(err, queue.ErrGone) || errors.Is(err, errNoJob):
-		gone, stands := tickets[sequence]
+		gone, found := tickets[sequence]
 		r.forget(hash, sequence)
 		r.toRead = append(r.toRead, hash)
-		if stands {
+		if found {
 			r.known(gone)
 		}
 	default:

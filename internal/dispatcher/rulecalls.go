@@ -14,13 +14,13 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// pairs chooses among pairs; an empty field fits all.
+// pairs says which pairs are meant; an empty field means all.
 type pairs struct {
 	host string
 	hash workflow.Hash // or its first digits
 }
 
-func (p pairs) fit(host string, hash workflow.Hash) bool {
+func (p pairs) include(host string, hash workflow.Hash) bool {
 	return (p.host == "" || p.host == host) && strings.HasPrefix(string(hash), string(p.hash))
 }
 
@@ -59,7 +59,7 @@ func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(queue.C
 	var matched []queue.Change[route.Block]
 	err := d.q.Blocks(ctx, func(c queue.Change[route.Block]) {
 		host, hash, ok := queue.PairOf(c.Key)
-		if ok && which.fit(host, hash) {
+		if ok && which.include(host, hash) {
 			matched = append(matched, c)
 		}
 	})
@@ -74,7 +74,7 @@ func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(queue.C
 func (d *Dispatcher) guiltyPairs(ctx context.Context, which pairs) ([]pair, error) {
 	var found []pair
 	err := d.answer(ctx, func(time.Time) {
-		found = slices.DeleteFunc(d.loop.guilt.pairs(which.fit), d.loop.blocks.blocked)
+		found = slices.DeleteFunc(d.loop.guilt.pairs(which.include), d.loop.blocks.blocked)
 	})
 	return found, err
 }

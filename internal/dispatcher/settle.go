@@ -31,7 +31,7 @@ import (
 func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	sequence, leased := failed.Lease.Sequence()
 	if !leased {
-		d.leaveAlone(&failed)
+		d.leaveUnleased(&failed)
 		return nil
 	}
 	var reading errgroup.Group
@@ -56,7 +56,7 @@ func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	case at < 0 || at != len(chain)-1:
 		return d.alreadySettled(ctx, chain, &failed)
 	case cmp.Or(sequenceIn(chain), failed.Sequence) != sequence: // the event has it for a chain whose first events are not kept any more
-		d.leaveAlone(&failed)
+		d.leaveUnleased(&failed)
 		return nil
 	case errors.Is(unread, queue.ErrGone):
 		return d.endRemoved(ctx, &failed)
@@ -77,10 +77,10 @@ func (d *Dispatcher) isFirst(ctx context.Context, failed *queue.Link) (bool, err
 	return first == failed.ChainSequence, err
 }
 
-// leaveAlone is for a failed event without a lease of its job: neither an agent nor a dispatcher wrote it. A real job is delivered again
+// leaveUnleased is for a failed event without a lease of its job: neither an agent nor a dispatcher wrote it. A real job is delivered again
 // when its lease has run out.
-func (d *Dispatcher) leaveAlone(failed *queue.Link) {
-	d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
+func (d *Dispatcher) leaveUnleased(failed *queue.Link) {
+	d.log.Warn("a failed event without a lease or a job is ignored", "tenant", failed.Tenant, "job", failed.Job)
 }
 
 // settleJob decides what becomes of a job whose last attempt has failed, and does it.
@@ -120,7 +120,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, a
 	case !last.Lost():
 		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	case decision.Guilt != nil && !recentlyCompleted:
-		return decision, d.markGuilt(ctx, o, failed.Host, decision.Message)
+		return decision, d.storeGuilt(ctx, o, failed.Host, decision.Message)
 	}
 	return decision, nil
 }
@@ -141,7 +141,7 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 }
 
 // alreadySettled is for a failed event that something else has followed: usually it was settled before. An ended job whose
-// delivery still stands is acked.
+// delivery is still open is acked.
 func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed *queue.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
 		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
@@ -185,7 +185,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	}
 	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, queue.ErrOvertaken) {
-		return d.yield(ctx, o, 0)
+		return d.leaveOvertaken(ctx, o, 0)
 	}
 	if err != nil {
 		return err
@@ -225,7 +225,7 @@ func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 	}
 	_, err = d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, queue.ErrOvertaken) {
-		return d.yield(ctx, o, letter)
+		return d.leaveOvertaken(ctx, o, letter)
 	}
 	if err != nil {
 		return err
@@ -239,9 +239,9 @@ func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 	return nil
 }
 
-// yield leaves a job to the one that has moved its chain on. One that has ended is acked. Its dead letter, if it was stored a
+// leaveOvertaken leaves a job to the one that has moved its chain on. One that has ended is acked. Its dead letter, if it was stored a
 // moment too early, is taken back, unless the chain went on with the dead event of another dispatcher that shares it.
-func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
+func (d *Dispatcher) leaveOvertaken(ctx context.Context, o *owned, letter uint64) error {
 	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
 	if err != nil {
 		return err

@@ -87,7 +87,7 @@ func (d *Dispatcher) bodyOf(ctx context.Context, chain []queue.Link) (body []byt
 	}
 	message, err := d.q.Stored(ctx, sequence)
 	if err != nil {
-		return nil, "it is not in " + names.JobsStream + ": " + err.Error(), nil //nolint:nilerr // it may have ended meanwhile: the rest of the answer stands
+		return nil, "it is not in " + names.JobsStream + ": " + err.Error(), nil //nolint:nilerr // it may have ended meanwhile: the rest of the answer is given
 	}
 	parsed, err := job.Parse(message)
 	if err != nil || parsed.ID != last.Job || parsed.Tenant != last.Tenant {

@@ -135,14 +135,14 @@ func (d *Dispatcher) openBlock(ctx context.Context, block *route.Block) error {
 			}
 			return opened, err
 		}
-		standing, err := d.q.Block(ctx, host, block.Hash)
-		if err != nil || standing.Phase == queue.Gone {
+		stored, err := d.q.Block(ctx, host, block.Hash)
+		if err != nil || stored.Phase == queue.Gone {
 			return false, err
 		}
-		if standing.Phase == queue.Put && sameBlock(&standing.Value, block) {
+		if stored.Phase == queue.Put && sameBlock(&stored.Value, block) {
 			return true, nil
 		}
-		return d.q.ReplaceBlock(ctx, host, block.Hash, value, ttl, standing.Revision)
+		return d.q.ReplaceBlock(ctx, host, block.Hash, value, ttl, stored.Revision)
 	})
 }
 
@@ -230,8 +230,8 @@ func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow
 	return err
 }
 
-// markGuilt stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
-func (d *Dispatcher) markGuilt(ctx context.Context, o *owned, host string, text string) error {
+// storeGuilt stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
+func (d *Dispatcher) storeGuilt(ctx context.Context, o *owned, host string, text string) error {
 	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
 	changed, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, _ bool) (route.Strikes, bool) {
 		if old.Guilty[tenant] != "" {
@@ -247,7 +247,7 @@ func (d *Dispatcher) markGuilt(ctx context.Context, o *owned, host string, text 
 
 // liftIncapable lifts incapable blocks of a host whose capability has changed since (capabilityChanged). Those that it cannot
 // lift are tried again by liftAllOutdated. The strikes forget a block first: otherwise, a lift that succeeds and a
-// dispatcher that dies after it would leave strikes which count the block as standing.
+// dispatcher that dies after it would leave strikes that count the block as in force.
 func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)

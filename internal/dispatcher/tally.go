@@ -75,7 +75,7 @@ func newEventCounts() *eventCounts {
 		c.failed.WithLabelValues(string(kind), "false")
 		c.opened.WithLabelValues(string(kind))
 	}
-	for _, cause := range queue.Causes() {
+	for _, cause := range queue.UnblockCauses() {
 		c.lifted.WithLabelValues(string(cause))
 	}
 	return c
@@ -163,7 +163,7 @@ func (c *eventCounts) countBlock(n *jetstream.Note) {
 	case "unblocked":
 		var u queue.Unblocked
 		if json.Unmarshal(n.Body, &u) == nil {
-			c.lifted.WithLabelValues(string(known(u.Cause, isCause))).Inc()
+			c.lifted.WithLabelValues(string(known(u.Cause, isUnblockCause))).Inc()
 		}
 	}
 }
@@ -178,7 +178,7 @@ func known[T ~string](word T, valid func(T) bool) T {
 
 func isReason(r failure.Reason) bool { return slices.Contains(failure.Reasons(), r) }
 
-func isCause(c queue.Cause) bool { return slices.Contains(queue.Causes(), c) }
+func isUnblockCause(c queue.UnblockCause) bool { return slices.Contains(queue.UnblockCauses(), c) }
 
 const (
 	other      = "other"        // stands for all tenants beyond tenantsMax, and is the label of a tenant of that name

@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// A tenant with max_running has so many slots, and none of its jobs is offered without one. Which are taken stands in
+// A tenant with max_running has so many slots, and none of its jobs is offered without one. Which are taken is in
 // COMFY_SLOTS, written by compare-and-set, so that no number of dispatchers takes more. So that few of them try, only the
 // tenant's home dispatcher gives the tenant's jobs to hosts: it gets them from the others through the waiting room.
 //
@@ -180,7 +180,7 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 	took, err := d.changeSlots(ctx, o.job.Tenant, func(taken []queue.Slot) (_ []queue.Slot, changed bool, err error) {
 		taken = slices.DeleteFunc(taken, func(s queue.Slot) bool { return s.Job == o.job.ID })
 		if len(taken) >= s.most {
-			if taken, err = d.standing(ctx, o.job.Tenant, taken); err != nil || len(taken) >= s.most {
+			if taken, err = d.stillRunning(ctx, o.job.Tenant, taken); err != nil || len(taken) >= s.most {
 				return nil, false, err
 			}
 		}
@@ -211,8 +211,8 @@ func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change 
 	return changed && err == nil, err
 }
 
-// standing leaves out the slots whose jobs do not run any more.
-func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []queue.Slot) ([]queue.Slot, error) {
+// stillRunning leaves out the slots whose jobs do not run any more.
+func (d *Dispatcher) stillRunning(ctx context.Context, tenant job.Tenant, taken []queue.Slot) ([]queue.Slot, error) {
 	var left []queue.Slot
 	for _, s := range taken {
 		over, err := d.slotOver(ctx, tenant, &s)

@@ -63,7 +63,7 @@ func TestATenantWithAllItsSlotsTakenGetsNoHost(t *testing.T) {
 	s.put("acme", slotsOf("x", "y"))
 	same(t, "both taken", chosen(s.fleet, o, noonUTC), "")
 	same(t, "keys", s.keys(), []string{"acme"})
-	same(t, "marked", s.changes.jobs, true)
+	same(t, "changes", s.changes.jobs, true)
 	s.put("acme", slotsOf("x"))
 	same(t, "one taken", chosen(s.fleet, o, noonUTC) != "", true)
 	s.put("acme", nil)

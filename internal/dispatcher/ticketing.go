@@ -68,7 +68,7 @@ func (a *ticketing) admit(o *owned, now time.Time) bool {
 // write takes in that a ticket is being written.
 func (a *ticketing) write(tenant job.Tenant) { a.writing[tenant]++ }
 
-// written takes in that a ticket that was to be written stands, or will not.
+// written takes in that a ticket that was to be written was, or will not be.
 func (a *ticketing) written(tenant job.Tenant) {
 	if a.writing[tenant]--; a.writing[tenant] <= 0 {
 		delete(a.writing, tenant)

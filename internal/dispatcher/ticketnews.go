@@ -20,8 +20,8 @@ type ticketNews struct {
 	relaying atomic.Bool // this dispatcher's changes are to be relayed; read by walks
 
 	closed bool // the watch is closed, so that this dispatcher's changes are taken in without it
-	synced bool // the watch has reported all that stood when it began
-	lost   bool // revisions have begun anew: only the watch can report what stands
+	synced bool // the watch has reported all that was there when it began
+	lost   bool // revisions have begun anew: only the watch can report what is stored
 
 	made   time.Time         // when the bucket was made
 	known  uint64            // every change up to this revision has been taken in
@@ -74,8 +74,8 @@ func (n *ticketNews) watched(c *queue.Change[queue.Ticket]) bool {
 	return true
 }
 
-// own takes in a change that this dispatcher has made.
-func (n *ticketNews) own(c queue.Change[queue.Ticket], now time.Time) {
+// changed takes in a change that this dispatcher has made.
+func (n *ticketNews) changed(c queue.Change[queue.Ticket], now time.Time) {
 	n.relay(c)
 	if n.closed {
 		n.received(c, now)
@@ -185,7 +185,7 @@ func (d *Dispatcher) ticketChanged(c queue.Change[queue.Ticket]) {
 	if d.loop.news.relaying.Load() {
 		d.loop.tell(func(now time.Time) {
 			c.Time = now
-			d.loop.news.own(c, now)
+			d.loop.news.changed(c, now)
 		})
 	}
 }
@@ -201,7 +201,7 @@ func (d *Dispatcher) putTicket(ctx context.Context, t *queue.Ticket) error {
 	return err
 }
 
-// claimTicket claims a ticket that stands at a revision.
+// claimTicket claims a ticket that is at a revision.
 func (d *Dispatcher) claimTicket(ctx context.Context, key string, revision uint64) (bool, error) {
 	end, err := d.q.Claim(ctx, key, revision)
 	if err != nil || end == 0 {

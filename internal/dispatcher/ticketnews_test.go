@@ -31,8 +31,8 @@ func (f *largeFleet) sees(want int) {
 	}
 }
 
-// stray stores a waiting job whose ticket no dispatcher has written, so that none relays it.
-func (f *largeFleet) stray(id job.ID) {
+// unrelayed stores a waiting job whose ticket no dispatcher has written, so that none relays it.
+func (f *largeFleet) unrelayed(id job.ID) {
 	f.t.Helper()
 	body, err := json.Marshal(job.Spec{ID: id, Workflow: graph(1), OnlyHosts: []string{"none"}})
 	if err != nil {
@@ -75,12 +75,12 @@ func TestATicketThatNobodyHasToldIsReadWithinThePresenceTTL(t *testing.T) {
 	t.Parallel()
 	inLargeFleet(t, time.Second, func(f *largeFleet) {
 		f.pass(2 * time.Second)
-		f.stray("stray-1")
+		f.unrelayed("unrelayed-1")
 		f.pass(2 * presenceTTL / 3)
 		f.sees(1)
 		before := f.watchChanges()
 		f.wires[0].deaf.Store(true)
-		f.stray("stray-2")
+		f.unrelayed("unrelayed-2")
 		f.submitted(30)
 		f.pass(presenceTTL)
 		f.sees(2)
@@ -117,7 +117,7 @@ func TestABucketOfTicketsThatIsMadeAgainIsWatchedForAMoment(t *testing.T) {
 	t.Parallel()
 	inLargeFleet(t, time.Second, func(f *largeFleet) {
 		f.pass(2 * time.Second)
-		f.stray("stray-1")
+		f.unrelayed("unrelayed-1")
 		f.pass(presenceTTL)
 		f.sees(1)
 		f.mu.Lock()
@@ -125,12 +125,12 @@ func TestABucketOfTicketsThatIsMadeAgainIsWatchedForAMoment(t *testing.T) {
 		clear(b.keys)
 		b.revision, b.made = 0, f.Now()
 		f.mu.Unlock()
-		f.stray("stray-2")
-		f.stray("stray-3")
+		f.unrelayed("unrelayed-2")
+		f.unrelayed("unrelayed-3")
 		f.pass(presenceTTL)
 		f.sees(2)
 		before := f.watchChanges()
-		f.stray("stray-4")
+		f.unrelayed("unrelayed-4")
 		f.pass(presenceTTL)
 		f.sees(3)
 		f.want("changes from watches afterwards", f.watchChanges()-before, 0)
@@ -144,7 +144,7 @@ func TestADispatcherThatDoesNotTellOfTicketsHasThemWatched(t *testing.T) {
 		before := f.watchChanges()
 		f.set(names.DispatchersBucket, "older", []byte(`{"dispatcher":"older","relays":true}`), -1)
 		f.pass(2 * time.Second)
-		f.stray("stray-1")
+		f.unrelayed("unrelayed-1")
 		f.pass(10 * time.Millisecond)
 		f.sees(1)
 		f.want("changes from watches", f.watchChanges()-before, 3)

@@ -76,7 +76,7 @@ func TestAFailureForLackOfMemoryIsStoredWithTheSizesThatAreKnown(t *testing.T) {
 	}
 }
 
-// y runs on the host since before x failed there, and completes while the block stands.
+// y runs on the host since before x failed there, and completes while the block is in force.
 func TestASuccessOnABlockedHostLiftsTheBlock(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
@@ -125,9 +125,9 @@ func TestARetryTellsWhenAndWhereItIsTriedAgain(t *testing.T) {
 		if wait := y.NotBefore.Sub(now); wait < 20*time.Second || wait > 25*time.Second || len(y.AvoidedHosts) > 0 || y.AvoidUntil != nil {
 			t.Errorf("y waits %s: %+v", wait, y)
 		}
-		for _, standing := range s.tickets() {
-			if e := retries[standing.Job]; standing.Attempt != 2 || !standing.NotBefore.Equal(*e.NotBefore) || standing.Size != 64*64 {
-				t.Errorf("the ticket is %+v", standing)
+		for _, ticket := range s.tickets() {
+			if e := retries[ticket.Job]; ticket.Attempt != 2 || !ticket.NotBefore.Equal(*e.NotBefore) || ticket.Size != 64*64 {
+				t.Errorf("the ticket is %+v", ticket)
 			}
 		}
 		s.want("tickets", len(s.tickets()), 2)

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// tickets is what stands in COMFY_WAITING, which all dispatchers share: the jobs that any of them may claim. Those
+// tickets is what COMFY_WAITING has, which all dispatchers share: the jobs that any of them may claim. Those
 // whose workflow's requirements are known lie in the waiting room's order, beside the jobs in hand.
 type tickets struct {
 	room     *route.Room
@@ -97,7 +97,7 @@ func (t *tickets) rehome(now time.Time, pause func() bool) {
 	}
 }
 
-// remove takes in that a ticket does not stand any more. When its job is in hand, that waits on.
+// remove takes in that a ticket is gone. When its job is in hand, that waits on.
 func (t *tickets) remove(x *queue.Ticket) {
 	if !t.hand.has(x.Sequence) {
 		t.drop(x.Sequence)
@@ -105,7 +105,7 @@ func (t *tickets) remove(x *queue.Ticket) {
 	}
 }
 
-// lapse takes in that a ticket does not stand any more although the watch has not reported that, unless the watch has reported
+// lapse takes in that a ticket is gone although the watch has not reported that, unless the watch has reported
 // a newer one.
 func (t *tickets) lapse(x *route.Ticket) {
 	if now, waits := t.room.Get(x.Sequence); t.hand.has(x.Sequence) || waits && now.Revision > x.Revision {
@@ -142,12 +142,12 @@ func (t *tickets) claim(x route.Ticket) {
 func (t *tickets) claimed(sequence uint64) { delete(t.claiming, sequence) }
 
 // beingClaimed gives a ticket that is being claimed, unless the watch has reported its end meanwhile.
-func (t *tickets) beingClaimed(sequence uint64) (x route.Ticket, stands bool) {
-	x, stands = t.claiming[sequence]
-	return x, stands
+func (t *tickets) beingClaimed(sequence uint64) (x route.Ticket, found bool) {
+	x, found = t.claiming[sequence]
+	return x, found
 }
 
-// keys gives those of all tickets that stand, as far as is known, or a part of them when pause returns false. Others may come and go
+// keys gives those of all tickets that are there, as far as is known, or a part of them when pause returns false. Others may come and go
 // meanwhile.
 func (t *tickets) keys(pause func() bool) iter.Seq[string] {
 	return func(visit func(string) bool) {

@@ -64,7 +64,7 @@ func follow[V any](l *loop, m *mirror[V]) func(queue.Change[V]) {
 	}
 }
 
-// bucketKnown takes in that all that stands in one more bucket is known.
+// bucketKnown takes in that all of one more bucket is known.
 func (l *loop) bucketKnown() {
 	if l.unsynced--; l.unsynced == 0 {
 		close(l.synced)

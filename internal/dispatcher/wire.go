@@ -80,7 +80,7 @@ type blockWire interface {
 	Blocks(ctx context.Context, tell func(queue.Change[route.Block])) error
 	OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error)
 	ReplaceBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error)
-	LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause queue.Cause) (bool, error)
+	LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause queue.UnblockCause) (bool, error)
 	Strikes(ctx context.Context, host string, hash workflow.Hash) (queue.Change[route.Strikes], error)
 	PutStrikes(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error)
 	ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error)

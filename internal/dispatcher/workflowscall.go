@@ -37,7 +37,7 @@ func (d *Dispatcher) workflowsFor(ctx context.Context, r jetstream.WorkflowsRequ
 	rows := make([]jetstream.WorkflowRow, len(found))
 	for i := range found {
 		w := &found[i]
-		rows[i] = jetstream.WorkflowRow{Hash: w.Hash, Title: w.Title, Counts: w.Counts.States(), RanFor: job.Duration(w.RanFor), Last: jetstream.Mark(w.Last), PerHour: w.Hourly}
+		rows[i] = jetstream.WorkflowRow{Hash: w.Hash, Title: w.Title, Counts: w.Counts.States(), RanFor: job.Duration(w.RanFor), Last: w.Last, PerHour: w.Hourly}
 	}
 	if err := d.addOutputs(ctx, rows, found); err != nil {
 		return answer, err
@@ -47,7 +47,7 @@ func (d *Dispatcher) workflowsFor(ctx context.Context, r jetstream.WorkflowsRequ
 			return answer, err
 		}
 	}
-	answer.Since = jetstream.Mark(since)
+	answer.Since = since
 	if answer.Workflows, err = takeFirst(p, rows); len(answer.Workflows) < len(rows) && err == nil {
 		answer.Next = answer.Workflows[len(answer.Workflows)-1].Last.Sequence
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Kind is why one attempt of a job failed. The text is what stands in events, blocks, metrics and docs.
+// Kind is why one attempt of a job failed. The text is what events, blocks, metrics and docs have.
 type Kind string
 
 const (
@@ -96,7 +96,7 @@ func New(kind Kind, message string) *Failure { return &Failure{Kind: kind, Messa
 func (f *Failure) Error() string { return string(f.Kind) + ": " + f.Message }
 
 // As gives the Failure within err. For an error without one it makes a Failure of kind Lost, which counts as an attempt and
-// blames no host: the cause lies on our side of the connection to ComfyUI. As is total; nil gives nil.
+// blames no host: the fault lies on our side of the connection to ComfyUI. As is total; nil gives nil.
 func As(err error) *Failure {
 	if err == nil {
 		return nil

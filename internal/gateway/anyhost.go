@@ -14,8 +14,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// listed is a list of model files, and the hosts that have exactly these.
-type listed struct {
+// modelList is a list of model files, and the hosts that have exactly these.
+type modelList struct {
 	hosts []string
 	names []string       // as the hosts write them
 	at    map[string]int // by name with slashes: where it is in names
@@ -28,10 +28,10 @@ type modelPlace struct {
 }
 
 // lists are the lists of the files in a folder of models.
-func (g *Gateway) lists(ctx context.Context, tenant job.Tenant, folder string) ([]listed, error) {
-	var lists []listed
+func (g *Gateway) lists(ctx context.Context, tenant job.Tenant, folder string) ([]modelList, error) {
+	var lists []modelList
 	err := g.each(ctx, tenant, "models/"+folder, func(body []byte, hosts []string) {
-		l := listed{hosts: hosts, at: map[string]int{}}
+		l := modelList{hosts: hosts, at: map[string]int{}}
 		if texts(bytes.TrimSpace(body), &l.names) {
 			for i, name := range l.names {
 				l.at[slashed(name)] = i
@@ -43,7 +43,7 @@ func (g *Gateway) lists(ctx context.Context, tenant job.Tenant, folder string) (
 }
 
 // placesOf are the hosts that have a file.
-func placesOf(lists []listed, file string) []modelPlace {
+func placesOf(lists []modelList, file string) []modelPlace {
 	var places []modelPlace
 	for _, l := range lists {
 		if at, has := l.at[slashed(file)]; has {
@@ -126,7 +126,7 @@ func (g *Gateway) getPreview(w http.ResponseWriter, r *http.Request, of *tenant)
 		return err
 	}
 	viewHeaders(w, path.Base(slashed(file))+".webp", p.kind)
-	p.as(w.Header().Get("Content-Type")).answer(w, r)
+	p.withType(w.Header().Get("Content-Type")).answer(w, r)
 	return nil
 }
 
@@ -141,6 +141,6 @@ func (g *Gateway) getDoc(w http.ResponseWriter, r *http.Request, of *tenant) err
 	if err != nil {
 		return err
 	}
-	p.as(readType(file)).answer(w, r)
+	p.withType(readType(file)).answer(w, r)
 	return nil
 }

@@ -40,7 +40,7 @@ func hashText(hash string) *string {
 	if hash == "" {
 		return nil
 	}
-	return some(hashPrefix + hash)
+	return orNull(hashPrefix + hash)
 }
 
 // outputHash is the hash of an output; empty when its agent has not written one.
@@ -55,7 +55,7 @@ func outputHash(o *job.Output) string {
 // asset is an asset as an answer shows it.
 func (v *v2View) asset(a *queue.Asset) v2Asset {
 	out := v2Asset{
-		ID: a.ID, Hash: hashText(a.Blob.Hash), SizeBytes: a.Blob.Size, ContentType: a.ContentType, FilePath: some(a.FilePath),
+		ID: a.ID, Hash: hashText(a.Blob.Hash), SizeBytes: a.Blob.Size, ContentType: a.ContentType, FilePath: orNull(a.FilePath),
 		CreatedAt: a.Created.UTC(), URL: v.link("assets/" + a.ID + "/content"), Tags: a.Tags,
 	}
 	if of, _, is := splitOutputID(a.ID); is {
@@ -77,7 +77,7 @@ func (g *Gateway) asset(ctx context.Context, of *tenant, id string) (*queue.Asse
 	if name, index, is := splitOutputID(id); is {
 		row, err := g.job(ctx, of, string(name))
 		if err != nil || row.State != job.Completed || index >= len(row.Last.Outputs) {
-			return nil, orNoAsset(err, id)
+			return nil, noAssetOr(err, id)
 		}
 		return outputAsset(row, index), nil
 	}
@@ -86,13 +86,13 @@ func (g *Gateway) asset(ctx context.Context, of *tenant, id string) (*queue.Asse
 	}
 	a, err := g.q.Asset(ctx, of.name, id)
 	if err != nil || a == nil || g.expired(a) {
-		return nil, orNoAsset(err, id)
+		return nil, noAssetOr(err, id)
 	}
 	return a, nil
 }
 
-// orNoAsset is err, unless that only says that there is no job, or there is no error.
-func orNoAsset(err error, id string) error {
+// noAssetOr is the answer that there is no asset, or err when that says more than that there is no job.
+func noAssetOr(err error, id string) error {
 	if _, is := errors.AsType[*refusal](err); err == nil || is {
 		return noSuch("asset", id)
 	}
@@ -131,7 +131,7 @@ func (g *Gateway) deleteAsset(w http.ResponseWriter, r *http.Request, of *tenant
 	}
 	removed, err := g.q.RemoveAsset(r.Context(), of.name, id)
 	if err != nil || !removed {
-		return orNoAsset(err, id)
+		return noAssetOr(err, id)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

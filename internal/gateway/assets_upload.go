@@ -28,7 +28,7 @@ type assetForm struct {
 	blob     *queue.Blob // what was stored; nil: the form has no file yet
 }
 
-// postAsset stores the file of a form as it comes, whether the other fields stand before it or behind it. The file is never in
+// postAsset stores the file of a form as it comes, whether the other fields come before it or after it. The file is never in
 // memory as a whole. When a field is wrong, or the client goes, what was stored is removed.
 func (g *Gateway) postAsset(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	key, err := onceKey(r)
@@ -89,7 +89,7 @@ func (g *Gateway) readFile(ctx context.Context, of *tenant, u *assetForm, part *
 	if u.path == "" {
 		u.path = part.FileName() // unless a field says otherwise
 	}
-	source := &sourced{Reader: part}
+	source := &keptError{Reader: part}
 	b, err := g.storeBlob(ctx, of, source)
 	if source.err != nil {
 		return badRequest("the file broke off: %s", source.err)
@@ -98,13 +98,13 @@ func (g *Gateway) readFile(ctx context.Context, of *tenant, u *assetForm, part *
 	return err
 }
 
-// sourced keeps the error with which its reader has ended, to tell a client that is gone from a store that fails.
-type sourced struct {
+// keptError is a reader that keeps the error with which it has ended: with that a client that is gone is distinguished from a store that fails.
+type keptError struct {
 	io.Reader
 	err error
 }
 
-func (s *sourced) Read(b []byte) (int, error) {
+func (s *keptError) Read(b []byte) (int, error) {
 	n, err := s.Reader.Read(b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err

@@ -18,15 +18,15 @@ import (
 
 // archives are the archives that a tenant's hosts have, by route and a slash. Of each there are several versions when hosts differ: the
 // first is the one that counts. They are looked up once after each change.
-func (c *catalogs) archives(tenant job.Tenant) map[string][]answering {
+func (c *catalogs) archives(tenant job.Tenant) map[string][]hostsAnswer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.below[tenant]; known != nil {
+	if known := c.versions[tenant]; known != nil {
 		return known
 	}
 	type alike struct { // hosts with the same archives
 		blobs map[string]string
-		hosts answering
+		hosts hostsAnswer
 	}
 	installed := map[[sha256.Size]byte]alike{}
 	for name, host := range c.hosts.values {
@@ -34,38 +34,38 @@ func (c *catalogs) archives(tenant job.Tenant) map[string][]answering {
 			installed[host.archives] = alike{host.Blobs, installed[host.archives].hosts.add("", 1, host.Time)}
 		}
 	}
-	groups := map[string]map[string]answering{}
+	groups := map[string]map[string]hostsAnswer{}
 	for _, of := range installed {
 		for route, digest := range of.blobs {
 			if !strings.HasSuffix(route, "/") {
 				continue
 			}
 			if groups[route] == nil {
-				groups[route] = map[string]answering{}
+				groups[route] = map[string]hostsAnswer{}
 			}
 			groups[route][digest] = groups[route][digest].add(digest, of.hosts.hosts, of.hosts.time)
 		}
 	}
-	found := make(map[string][]answering, len(groups))
+	found := make(map[string][]hostsAnswer, len(groups))
 	for route, versions := range groups {
 		for _, a := range versions {
 			found[route] = append(found[route], a)
 		}
 		slices.SortFunc(found[route], byHosts)
 	}
-	c.below[tenant] = found
+	c.versions[tenant] = found
 	return found
 }
 
 // open gives the files of an archive.
 func (c *catalogs) open(ctx context.Context, digest string) (map[string][]byte, error) {
-	return c.opened.get(ctx, digest, func(ctx context.Context) (shelved[map[string][]byte], error) {
+	return c.opened.get(ctx, digest, func(ctx context.Context) (cached[map[string][]byte], error) {
 		packed, err := c.q.CatalogBlob(ctx, digest)
 		if err != nil {
-			return shelved[map[string][]byte]{}, err
+			return cached[map[string][]byte]{}, err
 		}
 		files, err := queue.OpenArchive(packed)
-		return shelved[map[string][]byte]{value: files, size: len(packed) + 1}, err
+		return cached[map[string][]byte]{value: files, size: len(packed) + 1}, err
 	})
 }
 
@@ -79,10 +79,10 @@ func (c *catalogs) archived(ctx context.Context, digest, file, kind string) (*pa
 	if !there {
 		return nil, nil
 	}
-	return c.pages.get(ctx, digest+"/"+file, func(context.Context) (shelved[*page], error) {
+	return c.pages.get(ctx, digest+"/"+file, func(context.Context) (cached[*page], error) {
 		p := newPage(body)
 		p.kind = kind
-		return shelved[*page]{value: &p, size: len(p.zipped) + pageOverhead}, nil // body is a part of the archive
+		return cached[*page]{value: &p, size: len(p.zipped) + pageOverhead}, nil // body is a part of the archive
 	})
 }
 
@@ -168,13 +168,13 @@ func (g *Gateway) getExtension(w http.ResponseWriter, r *http.Request, of *tenan
 	digest := versions[0].digest
 	p, err := g.catalogs.archived(r.Context(), digest, file, packType(file))
 	if p == nil || err != nil { // also when the catalogue was lost
-		hosts := g.catalogs.hostsThat(of.name, queue.ArchiveRoute(route), digest)
+		hosts := g.catalogs.hostsAnswering(of.name, queue.ArchiveRoute(route), digest)
 		p, err = g.anyHost(r.Context(), hosts, queue.PageRequest{Route: route + "/" + file}, errNoExtension)
 	}
 	if err != nil {
 		return err
 	}
-	p.as(packType(file)).answer(w, r)
+	p.withType(packType(file)).answer(w, r)
 	return nil
 }
 
@@ -189,7 +189,7 @@ func (g *Gateway) getUnlisted(w http.ResponseWriter, r *http.Request, of *tenant
 	if err != nil {
 		return err
 	}
-	p.as(readType(file)).answer(w, r)
+	p.withType(readType(file)).answer(w, r)
 	return nil
 }
 

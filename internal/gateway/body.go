@@ -21,8 +21,8 @@ type submittedBody struct {
 // storedBody is the JSON of a submittedBody. The graph keeps its bytes, which may have words that JSON lacks.
 func storedBody(p *prompt) []byte {
 	rest := encode(submittedBody{Prompt: json.RawMessage(`""`), Extra: shownExtra(p.extra, &Submission{}), Targets: p.targets})
-	const mark = `{"prompt":""`
-	return append(append([]byte(`{"prompt":`), p.graph...), rest[len(mark):]...)
+	const noGraph = `{"prompt":""`
+	return append(append([]byte(`{"prompt":`), p.graph...), rest[len(noGraph):]...)
 }
 
 // bodyOf reads what was submitted as a job. Of a job that another program has published it is what that one published, as long as it

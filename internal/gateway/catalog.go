@@ -25,54 +25,54 @@ type catalogs struct {
 
 	merging sync.WaitGroup
 
-	mu      sync.Mutex // guards all below
-	hosts   kept[described]
-	grants  kept[[]job.Tenant] // of hosts that serve some tenants only
-	views   map[string]*view   // by the digests of the answers that are merged in them
-	current map[job.Tenant]*view
-	last    map[job.Tenant]*view                  // the newest that the tenant has received
-	below   map[job.Tenant]map[string][]answering // by route and a slash: the versions of its archive, that of most hosts first
+	mu       sync.Mutex // guards all below
+	hosts    mirror[hostCatalog]
+	grants   mirror[[]job.Tenant] // of hosts that serve some tenants only
+	views    map[string]*view     // by the digests of the answers that are merged in them
+	current  map[job.Tenant]*view
+	last     map[job.Tenant]*view                    // the newest that the tenant has received
+	versions map[job.Tenant]map[string][]hostsAnswer // of archives, by route and a slash: that of most hosts first
 
-	pages  *shelf[*page]             // what is made of several answers, and files of archives
-	opened *shelf[map[string][]byte] // archives by digest
-	blobs  *shelf[[]byte]            // answers of hosts by digest
-	infos  *shelf[[]classDef]        // object_info by digest, parsed
+	pages  *cache[*page]             // what is made of several answers, and files of archives
+	opened *cache[map[string][]byte] // archives by digest
+	blobs  *cache[[]byte]            // answers of hosts by digest
+	infos  *cache[[]classDef]        // object_info by digest, parsed
 }
 
 func newCatalogs(q *queue.Queue, changed func()) *catalogs {
 	c := &catalogs{
-		q: q, changed: changed, hosts: kept[described]{values: map[string]described{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
+		q: q, changed: changed, hosts: mirror[hostCatalog]{values: map[string]hostCatalog{}}, grants: mirror[[]job.Tenant]{values: map[string][]job.Tenant{}},
 		views: map[string]*view{}, current: map[job.Tenant]*view{}, last: map[job.Tenant]*view{},
-		below: map[job.Tenant]map[string][]answering{},
+		versions: map[job.Tenant]map[string][]hostsAnswer{},
 	}
-	c.pages, c.opened = newShelf[*page](mostPageBytes, &c.merging), newShelf[map[string][]byte](mostOpenBytes, &c.merging)
-	c.blobs, c.infos = newShelf[[]byte](mostBlobBytes, &c.merging), newShelf[[]classDef](mostInfoBytes, &c.merging)
+	c.pages, c.opened = newCache[*page](mostPageBytes, &c.merging), newCache[map[string][]byte](mostOpenBytes, &c.merging)
+	c.blobs, c.infos = newCache[[]byte](mostBlobBytes, &c.merging), newCache[[]classDef](mostInfoBytes, &c.merging)
 	return c
 }
 
-// kept are the values of a bucket, kept up to date by its watch.
-type kept[V any] struct {
+// mirror has the values of a bucket, kept up to date by its watch.
+type mirror[V any] struct {
 	values map[string]V
 	unseen map[string]bool // keys that the watch has not given since its last Reset: at Synced they are removed
 }
 
-func (k *kept[V]) take(phase queue.Phase, key string, value V) {
-	delete(k.unseen, key)
+func (m *mirror[V]) take(phase queue.Phase, key string, value V) {
+	delete(m.unseen, key)
 	switch phase {
 	case queue.Reset:
-		k.unseen = map[string]bool{}
-		for key := range k.values {
-			k.unseen[key] = true
+		m.unseen = map[string]bool{}
+		for key := range m.values {
+			m.unseen[key] = true
 		}
 	case queue.Put:
-		k.values[key] = value
+		m.values[key] = value
 	case queue.Gone, queue.Invalid:
-		delete(k.values, key)
+		delete(m.values, key)
 	case queue.Synced:
-		for key := range k.unseen {
-			delete(k.values, key)
+		for key := range m.unseen {
+			delete(m.values, key)
 		}
-		k.unseen = nil
+		m.unseen = nil
 	}
 }
 
@@ -80,10 +80,10 @@ func (k *kept[V]) take(phase queue.Phase, key string, value V) {
 func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
 	var both sync.WaitGroup
 	both.Go(func() {
-		again(ctx, log, "the catalogues of hosts", func() error { return c.q.WatchCatalogs(ctx, c.host) })
+		followAgain(ctx, log, "the catalogues of hosts", func() error { return c.q.WatchCatalogs(ctx, c.host) })
 	})
 	both.Go(func() {
-		again(ctx, log, "the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
+		followAgain(ctx, log, "the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
 	})
 	both.Wait()
 	c.merging.Wait()
@@ -92,9 +92,9 @@ func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
 func (c *catalogs) host(change queue.Change[queue.Catalog]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hosts.take(change.Phase, change.Key, described{change.Value, archivesOf(&change.Value)})
+	c.hosts.take(change.Phase, change.Key, hostCatalog{change.Value, archivesOf(&change.Value)})
 	clear(c.current)
-	clear(c.below)
+	clear(c.versions)
 	c.changed()
 }
 
@@ -106,7 +106,7 @@ func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
 	}
 	c.grants.take(change.Phase, change.Key, change.Value.Tenants)
 	clear(c.current)
-	clear(c.below)
+	clear(c.versions)
 	c.changed()
 }
 
@@ -123,8 +123,8 @@ func (c *catalogs) granted(host string, tenant job.Tenant) bool {
 	return len(tenants) == 0 || slices.Contains(tenants, tenant)
 }
 
-// described is a host's catalogue, and what tells hosts with the same archives.
-type described struct {
+// hostCatalog is a host's catalogue, and by what hosts with the same archives are recognised.
+type hostCatalog struct {
 	queue.Catalog
 	archives [sha256.Size]byte
 }
@@ -140,15 +140,15 @@ func archivesOf(c *queue.Catalog) [sha256.Size]byte {
 	return sha256.Sum256(all)
 }
 
-// answering is what some hosts answer to a route.
-type answering struct {
+// hostsAnswer is what some hosts answer to a route.
+type hostsAnswer struct {
 	digest string
 	hosts  int       // how many answer it
 	time   time.Time // when the newest of them was asked
 }
 
 // byHosts orders what hosts answer: what most of them do first, then what is newest. It is the same order on every gateway.
-func byHosts(a, b answering) int {
+func byHosts(a, b hostsAnswer) int {
 	if a.hosts != b.hosts {
 		return b.hosts - a.hosts
 	}
@@ -156,7 +156,7 @@ func byHosts(a, b answering) int {
 }
 
 // add counts hosts that answer this.
-func (a answering) add(digest string, hosts int, asked time.Time) answering {
+func (a hostsAnswer) add(digest string, hosts int, asked time.Time) hostsAnswer {
 	a.digest, a.hosts = digest, a.hosts+hosts
 	if asked.After(a.time) {
 		a.time = asked
@@ -164,9 +164,9 @@ func (a answering) add(digest string, hosts int, asked time.Time) answering {
 	return a
 }
 
-// answering are the answers to a route of the hosts that may run a tenant's jobs, by digest; c.mu must be held.
-func (c *catalogs) answering(tenant job.Tenant, route string) []answering {
-	groups := map[string]answering{}
+// answersLocked are the answers to a route of the hosts that may run a tenant's jobs, by digest; c.mu must be held.
+func (c *catalogs) answersLocked(tenant job.Tenant, route string) []hostsAnswer {
+	groups := map[string]hostsAnswer{}
 	for name, host := range c.hosts.values {
 		if digest := host.Blobs[route]; digest != "" && c.granted(name, tenant) {
 			groups[digest] = groups[digest].add(digest, 1, host.Time)
@@ -175,25 +175,25 @@ func (c *catalogs) answering(tenant job.Tenant, route string) []answering {
 	return slices.SortedFunc(maps.Values(groups), byHosts)
 }
 
-// answers is answering, when c.mu is not held.
-func (c *catalogs) answers(tenant job.Tenant, route string) []answering {
+// answers is answersLocked, when c.mu is not held.
+func (c *catalogs) answers(tenant job.Tenant, route string) []hostsAnswer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.answering(tenant, route)
+	return c.answersLocked(tenant, route)
 }
 
-// hostsThat are the hosts that may run a tenant's jobs and answer this to a route.
-func (c *catalogs) hostsThat(tenant job.Tenant, route, digest string) []string {
+// hostsAnswering are the hosts that may run a tenant's jobs and answer this to a route.
+func (c *catalogs) hostsAnswering(tenant job.Tenant, route, digest string) []string {
 	return c.hostsOf(tenant, func(c *queue.Catalog) bool { return c.Blobs[route] == digest })
 }
 
-// withClass are the hosts that may run a tenant's jobs and have such a node class. The error says what could not be read of others.
-func (c *catalogs) withClass(ctx context.Context, tenant job.Tenant, such func(classDef) bool) (hosts []string, err error) {
+// withClass are the hosts that may run a tenant's jobs and have a node class for which wanted holds. The error says what could not be read of others.
+func (c *catalogs) withClass(ctx context.Context, tenant job.Tenant, wanted func(classDef) bool) (hosts []string, err error) {
 	for _, a := range c.answers(tenant, objectInfoRoute) {
 		classes, unread := c.parsed(ctx, a.digest)
 		err = errors.Join(err, unread)
-		if slices.ContainsFunc(classes, such) {
-			hosts = append(hosts, c.hostsThat(tenant, objectInfoRoute, a.digest)...)
+		if slices.ContainsFunc(classes, wanted) {
+			hosts = append(hosts, c.hostsAnswering(tenant, objectInfoRoute, a.digest)...)
 		}
 	}
 	return hosts, err
@@ -216,15 +216,15 @@ func (c *catalogs) hostsOf(tenant job.Tenant, holds func(*queue.Catalog) bool) [
 // sources are the answers of a tenant's hosts to a route, each with how many answer it.
 func (c *catalogs) sources(ctx context.Context, tenant job.Tenant, route string) ([]source, error) {
 	hosts := c.answers(tenant, route)
-	return gathered(hosts, func(a answering) (source, error) {
+	return gathered(hosts, func(a hostsAnswer) (source, error) {
 		body, err := c.blob(ctx, a.digest)
 		return source{body: body, hosts: a.hosts, time: a.time}, err
 	})
 }
 
 // read are the parsed object_info of hosts.
-func (c *catalogs) read(ctx context.Context, hosts []answering) ([]source, error) {
-	return gathered(hosts, func(a answering) (source, error) {
+func (c *catalogs) read(ctx context.Context, hosts []hostsAnswer) ([]source, error) {
+	return gathered(hosts, func(a hostsAnswer) (source, error) {
 		classes, err := c.parsed(ctx, a.digest)
 		return source{classes: classes, hosts: a.hosts, time: a.time}, err
 	})
@@ -232,7 +232,7 @@ func (c *catalogs) read(ctx context.Context, hosts []answering) ([]source, error
 
 // gathered reads what hosts answer. What cannot be read is left out, since a file may expire before the entry that names it; it is
 // an error when nothing can be.
-func gathered(hosts []answering, read func(answering) (source, error)) ([]source, error) {
+func gathered(hosts []hostsAnswer, read func(hostsAnswer) (source, error)) ([]source, error) {
 	var all []source
 	var failed error
 	for _, a := range hosts {
@@ -251,9 +251,9 @@ func gathered(hosts []answering, read func(answering) (source, error)) ([]source
 
 // parsed is an object_info.
 func (c *catalogs) parsed(ctx context.Context, digest string) ([]classDef, error) {
-	return c.infos.get(ctx, digest, func(ctx context.Context) (shelved[[]classDef], error) {
+	return c.infos.get(ctx, digest, func(ctx context.Context) (cached[[]classDef], error) {
 		body, err := c.q.CatalogBlob(ctx, digest)
-		return shelved[[]classDef]{value: parseClasses(body), size: len(body)}, err
+		return cached[[]classDef]{value: parseClasses(body), size: len(body)}, err
 	})
 }
 
@@ -267,9 +267,9 @@ const (
 
 // blob is what a host has answered.
 func (c *catalogs) blob(ctx context.Context, digest string) ([]byte, error) {
-	return c.blobs.get(ctx, digest, func(ctx context.Context) (shelved[[]byte], error) {
+	return c.blobs.get(ctx, digest, func(ctx context.Context) (cached[[]byte], error) {
 		body, err := c.q.CatalogBlob(ctx, digest)
-		return shelved[[]byte]{value: body, size: len(body)}, err
+		return cached[[]byte]{value: body, size: len(body)}, err
 	})
 }
 

@@ -21,12 +21,12 @@
 //	tenant, rows, row, hidden      one tenant's jobs as rows, kept up to date from events
 //	prompt, submit, inputs, body   POST /prompt: read, checked, with the files that it names, stored, published
 //	bodies, doubts                 bodies that are being stored; rows of jobs that have no event
-//	lacking, asked                 what no host has that a prompt needs, and what was asked lately
+//	lacking, knownrunnable         what no host has that a prompt needs; workflows that can run, as the fleet said lately
 //	queues, history, outputs       the queue, the history, and where clients find files
 //	comfyjobs, cloud               /api/jobs, and the paths of Comfy Cloud
 //	hub, ends, frames, socket      websockets, and what is sent to which
 //	view, upload, picture, timed   files, and clients that stop sending or reading
-//	catalog, merge, page, shelf    all hosts as one ComfyUI
+//	catalog, merge, page, cache    all hosts as one ComfyUI
 //	objectinfo, uploads            its nodes, with what the tenant has uploaded
 //	united, below                  translations, workflows and subgraphs of all hosts, and the scripts of their node packs
 //	tunnel, anyhost, etn           what is asked of a host that has it

@@ -264,17 +264,17 @@ type Answered struct {
 
 // KnownRunnable reports whether the fleet need not be asked.
 func KnownRunnable(tenant job.Tenant, hash workflow.Hash, then Answered, now time.Time) bool {
-	a := newAsked()
+	a := newKnownRunnable()
 	c := newCatalogs(nil, a.forget)
-	_, changes := a.runnable(askedKey{tenant, hash}, now)
+	_, changes := a.runnable(runnableKey{tenant, hash}, now)
 	if then.ChangedBefore {
 		c.host(queue.Change[queue.Catalog]{})
 	}
-	a.put(askedKey{tenant, hash}, now, changes)
+	a.put(runnableKey{tenant, hash}, now, changes)
 	if then.ChangedAfter {
 		c.grant(queue.Change[queue.HostGrant]{})
 	}
-	known, _ := a.runnable(askedKey{then.Tenant, then.Hash}, now.Add(then.Later))
+	known, _ := a.runnable(runnableKey{then.Tenant, then.Hash}, now.Add(then.Later))
 	return known
 }
 
@@ -328,7 +328,7 @@ func NewMerges() *Merges { return &Merges{c: newCatalogs(nil, func() {})} }
 // Host has a host describe itself at a time.
 func (m *Merges) Host(name, class string, at time.Time) {
 	m.c.infos.mu.Lock()
-	m.c.infos.kept[class] = shelved[[]classDef]{value: []classDef{{class, []byte("{}")}}}
+	m.c.infos.kept[class] = cached[[]classDef]{value: []classDef{{class, []byte("{}")}}}
 	m.c.infos.mu.Unlock()
 	m.HostOfKnown(name, class, at)
 }

@@ -52,13 +52,13 @@ type Gateway struct {
 	leaving chan struct{} // closed when the gateway stops: streams end
 	hangUp  func()        // closes leaving, once
 
-	hidden   *hidden
-	asked    *asked
-	catalogs *catalogs
-	tunnel   *tunnel
-	bodies   *bodies
-	uploads  *uploads
-	decoding chan struct{} // has a value for each picture that is being decoded
+	hidden    *hidden
+	runnables *knownRunnable
+	catalogs  *catalogs
+	tunnel    *tunnel
+	bodies    *bodies
+	uploads   *uploads
+	decoding  chan struct{} // has a value for each picture that is being decoded
 
 	mu      sync.Mutex // guards all below
 	tenants map[job.Tenant]*tenant
@@ -91,9 +91,9 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		q: q, cfg: cfg, metrics: newMetrics(), log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
-		hidden: newHidden(), asked: newAsked(), bodies: newBodies(), uploads: newUploads(), decoding: make(chan struct{}, mostDecoded),
+		hidden: newHidden(), runnables: newKnownRunnable(), bodies: newBodies(), uploads: newUploads(), decoding: make(chan struct{}, mostDecoded),
 	}
-	g.catalogs = newCatalogs(q, g.asked.forget)
+	g.catalogs = newCatalogs(q, g.runnables.forget)
 	g.tunnel = newTunnel(q.HostPage, &g.catalogs.merging)
 	g.leaving = make(chan struct{})
 	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })

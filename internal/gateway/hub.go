@@ -22,9 +22,9 @@ import (
 //
 // One goroutine, run, handles what comes in, one thing after the other.
 type hub struct {
-	rows   *Rows
-	record func(context.Context, *Row) (*hostRecord, error)
-	mark   func(id job.ID, attempt int) // sends a frame with the number 0
+	rows     *Rows
+	record   func(context.Context, *Row) (*hostRecord, error)
+	sendLast func(id job.ID, attempt int) // sends the frame with the number 0, behind all others
 
 	wake    chan struct{}  // cap 1: something came in
 	serving sync.WaitGroup // sockets, from open to leave
@@ -78,9 +78,9 @@ const (
 	mostOver        = 4096
 )
 
-func newHub(rows *Rows, record func(context.Context, *Row) (*hostRecord, error), mark func(job.ID, int)) *hub {
+func newHub(rows *Rows, record func(context.Context, *Row) (*hostRecord, error), sendLast func(job.ID, int)) *hub {
 	h := &hub{
-		rows: rows, record: record, mark: mark, wake: make(chan struct{}, 1),
+		rows: rows, record: record, sendLast: sendLast, wake: make(chan struct{}, 1),
 		sockets: map[*socket]bool{}, runs: map[job.ID]*run{}, ending: map[job.ID]*Row{},
 		early: map[job.ID][]queue.Frame{}, over: map[job.ID]bool{},
 	}
@@ -269,7 +269,7 @@ func (h *hub) changed(ctx context.Context, row *Row) {
 			h.end(ctx, row.Job)
 			return
 		}
-		h.mark(row.Job, row.Attempt)
+		h.sendLast(row.Job, row.Attempt)
 		time.AfterFunc(framesBehind, func() { h.put(incoming{end: row.Job}) })
 	case row.State == job.Started:
 		r := h.runOf(row)

@@ -84,7 +84,7 @@ func (g *Gateway) identify(fallback job.Tenant, local bool, next http.Handler) h
 	})
 }
 
-// caller reads the key of a request, wherever it stands. A key in the path is taken out of it.
+// caller reads the key of a request, wherever it is. A key in the path is taken out of it.
 func (g *Gateway) caller(r *http.Request, fallback job.Tenant) (caller, *http.Request, error) {
 	c := caller{tenant: fallback}
 	key, rest, inPath := keyInPath(r.URL)

@@ -64,7 +64,7 @@ func (l *liveJobs) ids() []job.ID {
 
 // follow receives live messages until ctx ends.
 func (l *liveJobs) follow(ctx context.Context, q *queue.Queue, tenant job.Tenant, log *slog.Logger) {
-	again(ctx, log.With("tenant", tenant), "the progress of a tenant's jobs", func() error {
+	followAgain(ctx, log.With("tenant", tenant), "the progress of a tenant's jobs", func() error {
 		return q.FollowLive(ctx, tenant, func(m queue.Live) { l.receive(&m, time.Now()) })
 	})
 }

@@ -15,9 +15,9 @@ import (
 // view is the merged object_info of some hosts. Tenants whose hosts give the same answers share a view, whatever the names of the
 // hosts are.
 type view struct {
-	hosts []answering
+	hosts []hostsAnswer
 	begin sync.Once
-	done  chan struct{} // closed when it is merged; then all below stand
+	done  chan struct{} // closed when it is merged; then all below is set
 
 	classes classes
 	info    page // /object_info
@@ -87,7 +87,7 @@ func (c *catalogs) view(tenant job.Tenant) *view {
 	if v := c.current[tenant]; v != nil {
 		return v
 	}
-	hosts := c.answering(tenant, objectInfoRoute)
+	hosts := c.answersLocked(tenant, objectInfoRoute)
 	var key strings.Builder
 	for _, a := range hosts {
 		key.WriteString(a.digest + " " + strconv.Itoa(a.hosts) + "\n")

@@ -50,8 +50,8 @@ func (p *page) answer(w http.ResponseWriter, r *http.Request) {
 // size is what a page takes in memory.
 func (p *page) size() int { return len(p.body) + len(p.zipped) + pageOverhead }
 
-// as is the page with another content type.
-func (p *page) as(kind string) *page {
+// withType is the page with another content type.
+func (p *page) withType(kind string) *page {
 	other := *p
 	other.kind = kind
 	return &other

@@ -20,7 +20,7 @@ type prompt struct {
 	spec       job.Spec          // the job, but for what this gateway adds
 	extra      json.RawMessage   // extra_data; empty: none
 	targets    []string          // partial_execution_targets; nil: all
-	keys       jetstream.APIKeys // that stood in extra_data
+	keys       jetstream.APIKeys // that were in extra_data
 	submission Submission
 }
 

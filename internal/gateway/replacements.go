@@ -9,9 +9,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// fitted is a job that some host could run whenever it comes, as lacking says. When every host lacks classes that ComfyUI replaces by
-// others, the job with these others is, if it can run. Otherwise the job is left as it is, and lacking is what every host lacks.
-func (g *Gateway) fitted(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec, body []byte) (fit *workflow.Graph, encoded []byte, lacking []string, err error) {
+// replaceLacking makes a job one that some host could run. When every host lacks node classes that ComfyUI replaces by others, the nodes
+// are replaced, in spec too, if the job can run then. Otherwise the job is left as it is, and lacking is what every host lacks.
+func (g *Gateway) replaceLacking(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec, body []byte) (with *workflow.Graph, encoded []byte, lacking []string, err error) {
 	lacking, err = g.lacking(ctx, name, spec, body)
 	if err != nil || lacking == nil {
 		return graph, body, nil, err

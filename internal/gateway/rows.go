@@ -232,7 +232,7 @@ func (r *Rows) forget(now time.Time) {
 
 // follow reads the tenant's events until ctx ends.
 func (r *Rows) follow(ctx context.Context, log *slog.Logger) {
-	again(ctx, log.With("tenant", r.tenant), "the events of a tenant", func() error { return r.followOnce(ctx) })
+	followAgain(ctx, log.With("tenant", r.tenant), "the events of a tenant", func() error { return r.followOnce(ctx) })
 }
 
 func (r *Rows) followOnce(ctx context.Context) error {

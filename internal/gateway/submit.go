@@ -106,7 +106,7 @@ func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (spec job.
 	if body, err = spec.Encode(); err != nil {
 		return spec, nil, err
 	}
-	graph, body, lacking, err := g.fitted(ctx, of.name, graph, &spec, body)
+	graph, body, lacking, err := g.replaceLacking(ctx, of.name, graph, &spec, body)
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return spec, nil, malformed(refused.Message)
 	}

@@ -57,10 +57,10 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 func (g *Gateway) newTenant(name job.Tenant) *tenant {
 	t := &tenant{name: name, rows: newRows(g.q, name), live: newLiveJobs(), hidden: g.hidden}
 	record := func(ctx context.Context, row *Row) (*hostRecord, error) { return g.hostRecord(ctx, name, row) }
-	mark := func(id job.ID, attempt int) {
+	sendLast := func(id job.ID, attempt int) {
 		_ = g.q.PublishFrame(name, &queue.Frame{Job: id, Attempt: attempt}) // without it the end comes a moment later
 	}
-	t.hub = newHub(t.rows, record, mark)
+	t.hub = newHub(t.rows, record, sendLast)
 	return t
 }
 
@@ -138,7 +138,7 @@ func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 	all.Go(func() { t.live.follow(ctx, q, t.name, log) })
 	all.Go(func() { t.live.forgetEnded(ctx, t.rows) })
 	all.Go(func() {
-		again(ctx, log.With("tenant", t.name), "the frames of a tenant", func() error {
+		followAgain(ctx, log.With("tenant", t.name), "the frames of a tenant", func() error {
 			return q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })
 		})
 	})
@@ -150,7 +150,7 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 	defer close(g.ended)
 	var all errgroup.Group
 	all.Go(func() error {
-		again(ctx, g.log, "what tenants hide", func() error { return g.q.WatchHidden(ctx, g.hid) })
+		followAgain(ctx, g.log, "what tenants hide", func() error { return g.q.WatchHidden(ctx, g.hid) })
 		return nil
 	})
 	all.Go(func() error {
@@ -173,8 +173,8 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 // followPause is how long a gateway waits before it tries again to follow something.
 const followPause = 250 * time.Millisecond
 
-// again calls follow, which follows something in NATS, anew each time that it breaks off, until ctx ends.
-func again(ctx context.Context, log *slog.Logger, what string, follow func() error) {
+// followAgain calls follow, which follows something in NATS, anew each time that it breaks off, until ctx ends.
+func followAgain(ctx context.Context, log *slog.Logger, what string, follow func() error) {
 	for {
 		err := follow()
 		if ctx.Err() != nil {

@@ -13,7 +13,7 @@ import (
 // tunnel asks hosts for pages of their ComfyUI. What a host has answered is kept for a while: the pages describe an installation.
 type tunnel struct {
 	ask   func(ctx context.Context, host string, r queue.PageRequest) (queue.Page, error)
-	pages *shelf[*hostPage]
+	pages *cache[*hostPage]
 
 	mu    sync.Mutex // guards all below
 	hosts map[string]chan struct{}
@@ -34,15 +34,15 @@ const (
 )
 
 func newTunnel(ask func(context.Context, string, queue.PageRequest) (queue.Page, error), goroutines *sync.WaitGroup) *tunnel {
-	return &tunnel{ask: ask, pages: newShelf[*hostPage](mostTunnelled, goroutines), hosts: map[string]chan struct{}{}}
+	return &tunnel{ask: ask, pages: newCache[*hostPage](mostTunnelled, goroutines), hosts: map[string]chan struct{}{}}
 }
 
 // get is a page of a host. The error is queue.ErrNoAgent when the host is offline.
 func (t *tunnel) get(ctx context.Context, host string, r queue.PageRequest) (*hostPage, error) {
-	return t.pages.get(ctx, host+"\n"+r.Route+"\n"+r.Query.Encode(), func(ctx context.Context) (shelved[*hostPage], error) {
-		answer, err := t.patient(ctx, host, r)
+	return t.pages.get(ctx, host+"\n"+r.Route+"\n"+r.Query.Encode(), func(ctx context.Context) (cached[*hostPage], error) {
+		answer, err := t.getInTurn(ctx, host, r)
 		if err != nil {
-			return shelved[*hostPage]{}, err
+			return cached[*hostPage]{}, err
 		}
 		got := &hostPage{status: answer.Status}
 		size := pageOverhead
@@ -54,7 +54,7 @@ func (t *tunnel) get(ctx context.Context, host string, r queue.PageRequest) (*ho
 		if answer.Status >= http.StatusInternalServerError {
 			size = 0 // it may answer in a moment
 		}
-		return shelved[*hostPage]{got, size, answeredAt(answer.Status)}, nil
+		return cached[*hostPage]{got, size, answeredAt(answer.Status)}, nil
 	})
 }
 
@@ -66,8 +66,8 @@ func answeredAt(status int) time.Time {
 	return time.Now().Add(30 * time.Second)
 }
 
-// patient asks a host for no more pages at once than it answers, and again when others keep it busy.
-func (t *tunnel) patient(ctx context.Context, host string, r queue.PageRequest) (queue.Page, error) {
+// getInTurn asks a host for no more pages at once than it answers, and again when others keep it busy.
+func (t *tunnel) getInTurn(ctx context.Context, host string, r queue.PageRequest) (queue.Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, tunnelTime)
 	defer cancel()
 	turns := t.turns(host)

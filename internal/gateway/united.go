@@ -29,16 +29,16 @@ func (c *catalogs) united(ctx context.Context, tenant job.Tenant, route string, 
 	for _, a := range hosts {
 		key.WriteString("\n" + a.digest + " " + strconv.Itoa(a.hosts))
 	}
-	return c.pages.get(ctx, key.String(), func(ctx context.Context) (shelved[*page], error) {
-		sources, err := gathered(hosts, func(a answering) (source, error) {
+	return c.pages.get(ctx, key.String(), func(ctx context.Context) (cached[*page], error) {
+		sources, err := gathered(hosts, func(a hostsAnswer) (source, error) {
 			body, err := c.blob(ctx, a.digest)
 			return source{body: body, hosts: a.hosts, time: a.time}, err
 		})
 		if err != nil {
-			return shelved[*page]{}, err
+			return cached[*page]{}, err
 		}
 		p := newPage(unite(bounded(sources)))
-		return shelved[*page]{value: &p, size: p.size()}, nil
+		return cached[*page]{value: &p, size: p.size()}, nil
 	})
 }
 
@@ -199,7 +199,7 @@ func answerPage(w http.ResponseWriter, r *http.Request, p *page) error {
 	if !json.Valid(p.body) {
 		return &failed{http.StatusBadGateway, "bad_answer", "the host's answer is no JSON"}
 	}
-	p.as("").answer(w, r)
+	p.withType("").answer(w, r)
 	return nil
 }
 
@@ -226,7 +226,7 @@ func (g *Gateway) each(ctx context.Context, tenant job.Tenant, route string, tel
 			continue
 		}
 		told = true
-		tell(body, g.catalogs.hostsThat(tenant, route, a.digest))
+		tell(body, g.catalogs.hostsAnswering(tenant, route, a.digest))
 	}
 	if told {
 		return nil
@@ -249,6 +249,6 @@ func (g *Gateway) getTemplate(w http.ResponseWriter, r *http.Request, of *tenant
 	if err != nil {
 		return err
 	}
-	p.as(packType(file)).answer(w, r)
+	p.withType(packType(file)).answer(w, r)
 	return nil
 }

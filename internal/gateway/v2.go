@@ -11,7 +11,7 @@ import (
 )
 
 // Document is the OpenAPI document of the Comfy API v2, version 2.0.0, as comfy-sdk 0.5.0 has it (spec/openapi.yaml), byte for byte.
-// Its licence is MIT and stands beside it.
+// Its licence is MIT and is beside it.
 //
 //go:embed v2openapi.yaml
 var Document []byte

@@ -17,13 +17,13 @@ const (
 	mostPage  = 100
 )
 
-// place is where a job stands in a list: by the time of its creation, and jobs of the same time by their ids.
+// place is where a job is in a list: by the time of its creation, and jobs of the same time by their ids.
 type place struct {
 	created time.Time
 	id      job.ID
 }
 
-// before reports whether p stands before o in a list, which has the newest job first.
+// before reports whether p comes before o in a list, which has the newest job first.
 func (p place) before(o place) bool {
 	if !p.created.Equal(o.created) {
 		return p.created.After(o.created)

@@ -17,12 +17,12 @@ type refusal struct {
 	retryAfter int    // seconds; 0: the answer has no Retry-After
 	allow      string // the header Allow of a 405
 	lacking    bool   // no host could ever run it
-	cause      error  // for the log; nil: the message says all
+	err        error  // for the log; nil: the message says all
 }
 
 func (e *refusal) Error() string {
-	if e.cause != nil {
-		return e.cause.Error()
+	if e.err != nil {
+		return e.err.Error()
 	}
 	return e.code + ": " + e.message
 }
@@ -51,7 +51,7 @@ func refusalOf(err error) *refusal {
 	f := failedOf(err)
 	e := &refusal{status: f.status, code: f.code, message: f.text}
 	if f.status >= http.StatusInternalServerError {
-		e.code, e.cause = "upstream_error", err
+		e.code, e.err = "upstream_error", err
 		e.message = "the fleet could not answer this request: try again, and if that does not help, give the operator the id in the header " + requestHeader
 	}
 	if f.status == http.StatusTooManyRequests {

@@ -16,7 +16,7 @@ import (
 
 // v2View makes the shapes of one answer: links begin with the address that the client has used.
 type v2View struct {
-	base string        // scheme, host and, where the key stands in the path, its prefix
+	base string        // scheme, host and, where the key is in the path, its prefix
 	age  time.Duration // how long files are kept
 	log  time.Duration // how long events are kept
 }
@@ -36,7 +36,7 @@ func (g *Gateway) viewOf(r *http.Request) *v2View {
 
 func (v *v2View) link(path string) string { return v.base + v2Prefix + path }
 
-// never is the date that stands where the document requires one and nothing expires.
+// never is the date that is written where the document requires one and nothing expires.
 const never = 100 * 365 * 24 * time.Hour
 
 // fileEnd is when a file that was stored at a time is removed.
@@ -125,7 +125,7 @@ func errorOf(e *job.Event) *v2JobError {
 	if e.Exception != "" && !strings.Contains(message, e.Exception) {
 		message = e.Exception + ": " + message
 	}
-	return &v2JobError{Code: code, Message: message, NodeID: some(e.Node), ClassType: some(e.Class)}
+	return &v2JobError{Code: code, Message: message, NodeID: orNull(e.Node), ClassType: orNull(e.Class)}
 }
 
 // progressOf is the progress of a running job: the nodes that are done and the part of the running one, over all nodes. Before the
@@ -139,7 +139,7 @@ func progressOf(p *jetstream.Progress) *v2Progress {
 		part = min(1, max(0, p.Value/p.Max))
 	}
 	out := &v2Progress{
-		NodesDone: p.NodesDone, NodesTotal: p.NodesTotal, CurrentNode: some(p.Node), CurrentNodeClass: some(p.Class),
+		NodesDone: p.NodesDone, NodesTotal: p.NodesTotal, CurrentNode: orNull(p.Node), CurrentNodeClass: orNull(p.Class),
 	}
 	if p.NodesTotal > 0 {
 		out.Value = min(1, max(0, (float64(p.NodesDone)+part)/float64(p.NodesTotal)))
@@ -149,7 +149,7 @@ func progressOf(p *jetstream.Progress) *v2Progress {
 		out.Step, out.Steps = &step, &steps
 	}
 	if p.Class != "" && p.Max > 0 {
-		out.Message = some(fmt.Sprintf("%s %d/%d", p.Class, int(p.Value), int(p.Max)))
+		out.Message = orNull(fmt.Sprintf("%s %d/%d", p.Class, int(p.Value), int(p.Max)))
 	}
 	return out
 }
@@ -181,7 +181,7 @@ func splitOutputID(id string) (of job.ID, index int, ok bool) {
 	return job.ID(name), index, true
 }
 
-// inline reports whether an output is a text that stands in the event and not in a file.
+// inline reports whether an output is a text that is in the event and not in a file.
 func inline(o *job.Output) bool { return o.Object == "" && (o.Text != "" || o.Media == "text") }
 
 func outputSize(o *job.Output) int64 {

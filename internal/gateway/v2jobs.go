@@ -60,7 +60,7 @@ func (g *Gateway) traceback(ctx context.Context, of *tenant, row *Row) *string {
 			Traceback []string `json:"traceback"`
 		}
 		if parts := []any{nil, &fault}; json.Unmarshal(message, &parts) == nil && len(fault.Traceback) > 0 {
-			return some(strings.Join(fault.Traceback, ""))
+			return orNull(strings.Join(fault.Traceback, ""))
 		}
 	}
 	return nil
@@ -77,7 +77,7 @@ func (g *Gateway) position(ctx context.Context, of *tenant, id job.ID) *int {
 	if err != nil {
 		return nil
 	}
-	return some(s.Position)
+	return orNull(s.Position)
 }
 
 func (g *Gateway) cancelJob(w http.ResponseWriter, r *http.Request, of *tenant) error {

@@ -7,10 +7,10 @@ import (
 	"slices"
 )
 
-// assetTag is the __type of a reference to an asset that stands in a workflow in place of a file's name.
+// assetTag is the __type of a reference to an asset in a workflow, in place of a file's name.
 const assetTag = "core/ASSET"
 
-// inputValue is a value of a node's input, and where it stands in the workflow's bytes.
+// inputValue is a value of a node's input, and where it is in the workflow's bytes.
 type inputValue struct {
 	node, input string
 	raw         json.RawMessage
@@ -75,7 +75,7 @@ func referenceOf(raw json.RawMessage) (id string, tagged bool) {
 		} `json:"info"`
 	}
 	if json.Unmarshal(raw, &reference) != nil || reference.Type != assetTag {
-		return "", true // it stands inside of another value, where no file can be put
+		return "", true // it is inside of another value, where no file can be put
 	}
 	return reference.Info.ID, true
 }
@@ -109,7 +109,7 @@ func fileNameOf(v inputValue) (text string, is bool) {
 	return text, namesFile(text)
 }
 
-// replaced is a workflow in which texts stand in place of the values at some places, which are in the workflow's order.
+// replaced is a workflow in which texts replace the values at some places, which are in the workflow's order.
 func replaced(workflow []byte, values []inputValue, texts []string) ([]byte, error) {
 	var out []byte
 	from := 0

@@ -19,7 +19,7 @@ type resolution struct {
 	of      *tenant
 	inputs  []job.Input       // of the job
 	replace []inputValue      // references, in the workflow's order
-	texts   []string          // what stands in their place when the workflow runs
+	texts   []string          // what replaces them when the workflow runs
 	missing []string          // ids of references that lead to no asset
 	objects map[string]string // texts that were looked up, and what they name; empty: nothing
 }

@@ -25,7 +25,7 @@ const whyTimeout = 3 * time.Second
 
 // runnable refuses a workflow that no host of the tenant could run whenever it comes.
 func (g *Gateway) runnable(ctx context.Context, of *tenant, s *submission, graph *workflow.Graph) error {
-	graph, body, lacking, err := g.fitted(ctx, of.name, graph, &s.spec, s.encoded)
+	graph, body, lacking, err := g.replaceLacking(ctx, of.name, graph, &s.spec, s.encoded)
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return unprocessable("invalid_workflow", "%s", refused.Message)
 	}
@@ -50,9 +50,9 @@ func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec, 
 	if err != nil {
 		return nil, &jetstream.BadRequest{Message: err.Error()}
 	}
-	key := askedKey{name, parsed.Graph.Hash()}
+	key := runnableKey{name, parsed.Graph.Hash()}
 	kept := len(spec.OnlyHosts) == 0 && len(spec.ExcludeHosts) == 0
-	runnable, changes := g.asked.runnable(key, now)
+	runnable, changes := g.runnables.runnable(key, now)
 	if runnable && kept {
 		return nil, nil
 	}
@@ -77,7 +77,7 @@ func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec, 
 		lacked = lackedByAll(answer.Hosts)
 	}
 	if lacked == nil && kept {
-		g.asked.put(key, now, changes)
+		g.runnables.put(key, now, changes)
 	}
 	return lacked, nil
 }

@@ -126,8 +126,8 @@ type (
 	}
 )
 
-// some is a pointer to a value that is not the zero value of its type, and nil otherwise: the document has null for what is unknown.
-func some[T comparable](v T) *T {
+// orNull is a pointer to a value, or nil for the zero value of its type: the document has null for what is unknown.
+func orNull[T comparable](v T) *T {
 	var none T
 	if v == none {
 		return nil

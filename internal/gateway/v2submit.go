@@ -81,7 +81,7 @@ func (g *Gateway) once(ctx context.Context, of *tenant, key string, do func() er
 	err = do()
 	if _, nothing := errors.AsType[*refusal](err); nothing {
 		if err := g.q.ReleaseRequestKey(context.WithoutCancel(ctx), of.name, key); err != nil {
-			g.log.Warn("the key of a request that made nothing could not be freed", "tenant", of.name, "error", err)
+			g.log.Warn("an idempotency key could not be released after a request that stored nothing", "tenant", of.name, "error", err)
 		}
 	}
 	return err

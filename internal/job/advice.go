@@ -10,7 +10,7 @@ import (
 )
 
 // misplaced is for a body in which the value that was taken as the workflow is none. It says where else in the body a workflow in
-// API format stands, and what to do. It is "" when there is none, or when the value that was taken is a workflow with a fault.
+// API format is, and what to do. It is "" when there is none, or when the value that was taken is a workflow with a fault.
 func misplaced(body, taken []byte) string {
 	var whole, chosen any
 	if unmarshal(trim(body), &whole) != nil || unmarshal(taken, &chosen) != nil || isGraph(chosen) {
@@ -21,9 +21,9 @@ func misplaced(body, taken []byte) string {
 		return ""
 	}
 	if asText {
-		return fmt.Sprintf(`the workflow stands in field %q as text: publish {"workflow":{…}} with that text as an object, or that object alone`, path)
+		return fmt.Sprintf(`the workflow is in field %q as text: publish {"workflow":{…}} with that text as an object, or that object alone`, path)
 	}
-	return fmt.Sprintf(`the workflow stands in field %q, where none is looked for: publish {"workflow":{…}} with what stands there, or that alone`, path)
+	return fmt.Sprintf(`the workflow is in field %q, where none is looked for: publish {"workflow":{…}} with what is there, or that alone`, path)
 }
 
 // isGraph reports whether a value consists of nodes.

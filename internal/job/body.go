@@ -73,7 +73,7 @@ func ParseSpec(body []byte) (Spec, error) {
 	return decode(body, top, inner)
 }
 
-// graph is where the workflow stands in an envelope or a prompt body; it is empty when the body is none of both. A
+// graph is where the workflow is in an envelope or a prompt body; it is empty when the body is none of both. A
 // picture's metadata has both graphs: the UI's as workflow and ComfyUI's as prompt.
 func (f fields) graph(body []byte) span {
 	workflow, prompt := f.workflow.of(body), f.prompt.of(body)
@@ -131,7 +131,7 @@ type wire struct {
 	Targets     []string        `json:"partial_execution_targets"`
 }
 
-// decode reads what stands around the workflow, which is kept as it is.
+// decode reads what is around the workflow, which is kept as it is.
 func decode(body []byte, top fields, inner span) (Spec, error) {
 	const stub = `"the workflow"`
 	first, second := top.workflow, top.prompt

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Brief is what a list of jobs tells of an event. Its job, tenant and kind stand in the event's subject.
+// Brief is what a list of jobs tells of an event. Its job, tenant and kind are in the event's subject.
 type Brief struct {
 	Priority    Priority
 	Hash        workflow.Hash

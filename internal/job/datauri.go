@@ -49,8 +49,8 @@ func cutDataURI(uri string) (data string, base bool, err error) {
 	if !found {
 		return "", false, errors.New("is no data URI, since it has no comma: write it like data:image/png;base64,iVBORw0KGgo…")
 	}
-	mark := head[strings.LastIndexByte(head, ';')+1:]
-	return data, strings.EqualFold(strings.TrimSpace(mark), "base64"), nil
+	encoding := head[strings.LastIndexByte(head, ';')+1:]
+	return data, strings.EqualFold(strings.TrimSpace(encoding), "base64"), nil
 }
 
 // checkDataURI says what is wrong with a data URI, as DataURI would find; of other URLs nothing.

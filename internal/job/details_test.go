@@ -18,7 +18,7 @@ const graph = `{"1":{"class_type":"A","inputs":{}}}`
 func TestAMisplacedWorkflowIsFoundFourFieldsDeep(t *testing.T) {
 	t.Parallel()
 	_, err := job.Parse(message(`{"workflow":{"a":{"b":{"c":` + graph + `}}}}`))
-	wantInvalid(t, err, `the workflow stands in field "workflow.a.b.c"`)
+	wantInvalid(t, err, `the workflow is in field "workflow.a.b.c"`)
 	_, err = job.Parse(message(`{"workflow":{"a":{"b":{"c":{"d":` + graph + `}}}}}`))
 	if err == nil || strings.Contains(err.Error(), "stands in field") {
 		t.Errorf("five deep: %v", err)

@@ -31,7 +31,7 @@ func (s *Spec) Encode() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the envelope of job %s: %w", s.ID, err)
 	}
-	before, after, _ := bytes.Cut(body, []byte(`"workflow":`+stub)) // an id has no quotes, and nothing else stands before it
+	before, after, _ := bytes.Cut(body, []byte(`"workflow":`+stub)) // an id has no quotes, and nothing else is before it
 	return slices.Concat(before, []byte(`"workflow":`), graph, after), nil
 }
 

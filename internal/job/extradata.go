@@ -28,7 +28,7 @@ func WithoutExtraData(body []byte) (rest []byte, members []string) {
 		return body, nil
 	}
 	rest = append(append(make([]byte, 0, len(body)), body[:from]...), body[to:]...)
-	further, more := WithoutExtraData(rest) // a field may stand there twice
+	further, more := WithoutExtraData(rest) // a field may be there twice
 	return further, append(membersOf(value), more...)
 }
 
@@ -98,7 +98,7 @@ func Secrets(extra json.RawMessage) []string {
 	return found
 }
 
-// shortestSecret is how many bytes a key has at least; shorter texts may be common words, which stand in other texts too.
+// shortestSecret is how many bytes a key has at least; shorter texts may be common words, which are in other texts too.
 const shortestSecret = 8
 
 func appendTexts(found []string, value any) []string {
@@ -127,7 +127,7 @@ func findExtraData(body []byte) (from, to int, value []byte) {
 		return mention(body)
 	}
 	from, to, value, end := findMember(body, start)
-	if from == to { // what stands behind the object is no part of it
+	if from == to { // what comes after the object is no part of it
 		from, to, _ = mention(body[end:])
 		return end + from, end + to, nil
 	}

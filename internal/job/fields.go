@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// space is what may stand between the parts of JSON.
+// space is what may be between the parts of JSON.
 const space = " \t\r\n"
 
 func isSpace(c byte) bool { return strings.IndexByte(space, c) >= 0 }
@@ -15,7 +15,7 @@ type fields struct {
 	workflow, prompt span
 }
 
-// span is where a value stands in a body; it is empty when there is none.
+// span is where a value is in a body; it is empty when there is none.
 type span struct{ from, to int }
 
 func (s span) of(body []byte) []byte { return body[s.from:s.to] }
@@ -106,7 +106,7 @@ func (w *members) without() (from, to int) {
 		return w.from, len(w.body) - len(behind) + 1
 	}
 	before := bytes.TrimRight(w.body[:w.from], space)
-	if before[len(before)-1] == ',' { // before it stands at least the opening bracket
+	if before[len(before)-1] == ',' { // before it is at least the opening bracket
 		return len(before) - 1, w.value.to
 	}
 	return w.from, w.value.to
@@ -153,7 +153,7 @@ func valueLen(b []byte) int {
 			depth++
 		case '}', ']':
 			if depth--; depth <= 0 {
-				return i + 1 + depth // below zero, the bracket belongs to what stands around the value
+				return i + 1 + depth // below zero, the bracket belongs to what is around the value
 			}
 		case ',':
 			if depth == 0 {

@@ -37,14 +37,14 @@ type Row struct {
 	Kind        failure.Kind // of the last failure, until it is completed
 	Reason      string       // why it waits, or is dead
 	RequeueOf   ID
-	First       Moment // of its first event that is known
-	Last        Moment
+	First       Mark // of its first event that is known
+	Last        Mark
 }
 
-// Moment is where and when an event was stored.
-type Moment struct {
-	Sequence uint64
-	Time     time.Time
+// Mark is the place of an event in COMFY_EVENTS.
+type Mark struct {
+	Sequence uint64    `json:"sequence"`
+	Time     time.Time `json:"time"` // when it was stored
 }
 
 // row keeps a Row small; the names are numbers in the pools of the Fold.
@@ -91,8 +91,8 @@ type Fold struct {
 	order    rowOrder
 	tenants  map[uint32]*tenantRows // by name
 	ended    int                    // before this place in order is no row that has ended
-	last     Moment                 // of the event that was added last
-	since    Moment
+	last     Mark                   // of the event that was added last
+	since    Mark
 	texts    texts
 	trend    trend // of the last hour
 	days     trend // of the last two days
@@ -121,10 +121,10 @@ func NewFold(limit int) *Fold {
 }
 
 // Last is the event that was added last.
-func (f *Fold) Last() Moment { return f.last }
+func (f *Fold) Last() Mark { return f.last }
 
 // Since is the moment from which on no job is missing: rows whose last event is older may have been removed.
-func (f *Fold) Since() Moment { return f.since }
+func (f *Fold) Since() Mark { return f.since }
 
 // Len is how many rows there are.
 func (f *Fold) Len() int { return len(f.rows) - len(f.free) }
@@ -134,7 +134,7 @@ func (f *Fold) Add(e *StoredEvent) {
 	if e.Sequence <= f.last.Sequence {
 		return
 	}
-	f.last = Moment{e.Sequence, e.Time}
+	f.last = Mark{e.Sequence, e.Time}
 	state, known := stateNumber(e.Kind)
 	if !known {
 		return
@@ -156,7 +156,7 @@ func (f *Fold) Add(e *StoredEvent) {
 	t.counts[r.state]--
 	t.counts[state]++
 	f.weigh(at, state, e.Brief.Bytes)
-	f.markUnseen(at, e.Kind == Cancelled && e.Brief.Reason == Unseen)
+	f.setUnseen(at, e.Kind == Cancelled && e.Brief.Reason == Unseen)
 	r.state, r.last, r.lastAt = state, e.Sequence, e.Time.UnixNano()
 	f.tell(at, e)
 	f.regroup(at, before, e)
@@ -283,22 +283,22 @@ func (f *Fold) moved(at uint32) {
 // dropOne removes the row that has ended longest ago, or when none has, the oldest of all.
 func (f *Fold) dropOne() {
 	for ; f.ended < f.order.len(); f.ended++ {
-		if at, stands := f.order.at(f.rows, f.ended); stands && rowStates[f.rows[at].state].Terminal() {
+		if at, found := f.order.at(f.rows, f.ended); found && rowStates[f.rows[at].state].Terminal() {
 			f.drop(at)
 			return
 		}
 	}
-	if at, stands := f.order.oldest(f.rows); stands {
+	if at, found := f.order.oldest(f.rows); found {
 		f.drop(at)
 	}
 }
 
 // Forget removes the rows whose last event is older than the first that is still stored: other readers of the stream do
 // not know these jobs any more either.
-func (f *Fold) Forget(first Moment) {
+func (f *Fold) Forget(first Mark) {
 	for {
-		at, stands := f.order.oldest(f.rows)
-		if !stands || f.rows[at].last >= first.Sequence {
+		at, found := f.order.oldest(f.rows)
+		if !found || f.rows[at].last >= first.Sequence {
 			break
 		}
 		f.drop(at)
@@ -320,10 +320,10 @@ func (f *Fold) tidy() {
 func (f *Fold) drop(at uint32) {
 	r := &f.rows[at]
 	if r.last >= f.since.Sequence {
-		f.since = Moment{r.last + 1, time.Unix(0, r.lastAt)}
+		f.since = Mark{r.last + 1, time.Unix(0, r.lastAt)}
 	}
 	f.unlink(at)
-	f.markUnseen(at, false)
+	f.setUnseen(at, false)
 	f.leaveGroup(r)
 	f.texts.drop(at)
 	f.deaths.forget(at, f.names.text(r.host))
@@ -375,7 +375,7 @@ func (f *Fold) row(at uint32) Row {
 		Tenant: Tenant(f.names.text(r.tenant)), Job: r.id, State: rowStates[r.state], Priority: Priority(r.priority),
 		Hash: workflow.Hash(f.names.text(r.hash)), Name: f.texts.of[at].name, Title: f.title(at), Host: f.names.text(r.host), Attempt: int(r.attempt), MaxAttempts: int(r.maxAttempts),
 		Kind: failure.Kind(f.names.text(r.kind)), Reason: f.names.text(r.reason), RequeueOf: f.requeues[at],
-		First: Moment{r.first, time.Unix(0, r.firstAt)}, Last: Moment{r.last, time.Unix(0, r.lastAt)},
+		First: Mark{r.first, time.Unix(0, r.firstAt)}, Last: Mark{r.last, time.Unix(0, r.lastAt)},
 	}
 }
 

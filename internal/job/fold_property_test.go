@@ -14,16 +14,16 @@ import (
 type plain struct {
 	limit int
 	rows  []job.Row // oldest last event first
-	since job.Moment
+	since job.Mark
 }
 
 func (p *plain) add(e *job.StoredEvent) {
-	r := job.Row{Tenant: e.Tenant, Job: e.Job, First: job.Moment{Sequence: e.Sequence, Time: e.Time}}
+	r := job.Row{Tenant: e.Tenant, Job: e.Job, First: job.Mark{Sequence: e.Sequence, Time: e.Time}}
 	if i := slices.IndexFunc(p.rows, func(r job.Row) bool { return r.Tenant == e.Tenant && r.Job == e.Job }); i >= 0 {
 		r = p.rows[i]
 		p.rows = slices.Delete(p.rows, i, i+1)
 	}
-	r.State, r.Last = e.Kind, job.Moment{Sequence: e.Sequence, Time: e.Time}
+	r.State, r.Last = e.Kind, job.Mark{Sequence: e.Sequence, Time: e.Time}
 	r.Priority, r.Reason = e.Brief.Priority, e.Brief.Reason
 	if e.Brief.Host != "" {
 		r.Host = e.Brief.Host
@@ -39,12 +39,12 @@ func (p *plain) add(e *job.StoredEvent) {
 
 func (p *plain) drop(i int) {
 	if last := p.rows[i].Last; last.Sequence >= p.since.Sequence {
-		p.since = job.Moment{Sequence: last.Sequence + 1, Time: last.Time}
+		p.since = job.Mark{Sequence: last.Sequence + 1, Time: last.Time}
 	}
 	p.rows = slices.Delete(p.rows, i, i+1)
 }
 
-func (p *plain) forget(first job.Moment) {
+func (p *plain) forget(first job.Mark) {
 	for len(p.rows) > 0 && p.rows[0].Last.Sequence < first.Sequence {
 		p.drop(0)
 	}

@@ -82,11 +82,11 @@ func TestRowsOfAnyAgeThatAreLeftOutDoNotMoveSinceBack(t *testing.T) {
 	s.add("acme", "ended", job.Completed, job.Brief{}) // 2
 	s.add("acme", "next", job.Queued, job.Brief{})     // 3: ended goes
 	s.add("acme", "last", job.Queued, job.Brief{})     // 4: old goes, whose event is older
-	if want := (job.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
+	if want := (job.Mark{Sequence: 3, Time: at(2)}); s.Since() != want {
 		t.Errorf("since %v, want %v", s.Since(), want)
 	}
 	s.Forget(moment(2))
-	if want := (job.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
+	if want := (job.Mark{Sequence: 3, Time: at(2)}); s.Since() != want {
 		t.Errorf("since %v after what is older is forgotten, want %v", s.Since(), want)
 	}
 }
@@ -138,7 +138,7 @@ func TestAFoldAnewIsEmptyAndHasTheSameLimit(t *testing.T) {
 	s := begun(2)
 	s.add("acme", "one", job.Queued, job.Brief{})
 	anew := story{Fold: s.Anew()}
-	if anew.Len() != 0 || anew.Last() != (job.Moment{}) {
+	if anew.Len() != 0 || anew.Last() != (job.Mark{}) {
 		t.Errorf("%d rows, last %v", anew.Len(), anew.Last())
 	}
 	for n := range 3 {

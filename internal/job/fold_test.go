@@ -16,8 +16,8 @@ import (
 // at is when the event with a sequence was stored.
 func at(sequence uint64) time.Time { return time.Unix(1_800_000_000+int64(sequence), 0) }
 
-func moment(sequence uint64) job.Moment {
-	return job.Moment{Sequence: sequence, Time: at(sequence)}
+func moment(sequence uint64) job.Mark {
+	return job.Mark{Sequence: sequence, Time: at(sequence)}
 }
 
 // story adds events to a fold, one sequence after the other.
@@ -221,7 +221,7 @@ func TestTheOldestEndedRowGoesFirstAndSinceTellsIt(t *testing.T) {
 	if got := ids(all(s.Fold, "")); got != "bolt/next bolt/late acme/old" {
 		t.Errorf("there are %s", got)
 	}
-	if want := (job.Moment{Sequence: 3, Time: at(2)}); s.Since() != want {
+	if want := (job.Mark{Sequence: 3, Time: at(2)}); s.Since() != want {
 		t.Errorf("since %v, want %v", s.Since(), want)
 	}
 	s.add("bolt", "more", job.Queued, job.Brief{}) // 5: late goes

@@ -119,5 +119,5 @@ type Message struct {
 	File          []byte // what the file has that Body names; nil: it was not read
 }
 
-// OwnID is the id that the system gives to this message when it has none.
-func (m *Message) OwnID() ID { return OwnID(m.StreamCreated, m.Sequence) }
+// GeneratedID is the id that the system gives to this message when it has none.
+func (m *Message) GeneratedID() ID { return GeneratedID(m.StreamCreated, m.Sequence) }

@@ -108,7 +108,7 @@ func leanMember(name string, value []byte) (keep, plain bool) {
 	return true, true
 }
 
-// plainTime reports whether a value is a time of this age.
+// plainTime reports whether a value is a time between 1970 and 2300.
 func plainTime(value []byte) bool {
 	t, err := time.Parse(time.RFC3339, plainValue(value))
 	return err == nil && t.Year() >= 1970 && t.Year() < 2300

@@ -29,9 +29,9 @@ type Lane struct {
 }
 
 const (
-	maxID   = 120
-	maxName = 64
-	ownID   = "j-"
+	maxID           = 120
+	maxName         = 64
+	generatedPrefix = "j-"
 )
 
 // Valid reports whether p is one of the ten priorities.
@@ -47,13 +47,13 @@ func ValidHost(name string) bool { return nameLike(name, maxName) }
 func (id ID) Valid() bool { return nameLike(string(id), maxID) }
 
 // Ours reports whether id has the form of ids that only the system gives.
-func (id ID) Ours() bool { return strings.HasPrefix(string(id), ownID) }
+func (id ID) Ours() bool { return strings.HasPrefix(string(id), generatedPrefix) }
 
-// OwnID is the id of a job that came without one: j-<creation of the stream in Unix seconds, base 36>-<sequence>.
+// GeneratedID is the id of a job that came without one: j-<creation of the stream in Unix seconds, base 36>-<sequence>.
 // A stream that was deleted and made again never repeats an id.
-func OwnID(streamCreated time.Time, sequence uint64) ID {
+func GeneratedID(streamCreated time.Time, sequence uint64) ID {
 	room := [40]byte{}
-	b := strconv.AppendInt(append(room[:0], ownID...), streamCreated.Unix(), 36)
+	b := strconv.AppendInt(append(room[:0], generatedPrefix...), streamCreated.Unix(), 36)
 	return ID(strconv.AppendUint(append(b, '-'), sequence, 10))
 }
 

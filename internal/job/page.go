@@ -46,7 +46,7 @@ func (f *Fold) Page(q *Query) Page {
 			break
 		}
 		i--
-		if at, stands := w.order.at(f.rows, i); stands && w.fits(f, at) {
+		if at, found := w.order.at(f.rows, i); found && w.fits(f, at) {
 			p.Rows = append(p.Rows, f.row(at))
 		}
 	}

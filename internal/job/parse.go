@@ -67,7 +67,7 @@ func (m *Message) PublishedID() ID {
 	spec, _, _ := read(m.Body) // when the body cannot be read, the headers alone give the id
 	id, err := identify(m, spec.ID)
 	if err != nil {
-		return m.OwnID()
+		return m.GeneratedID()
 	}
 	return id
 }
@@ -87,7 +87,7 @@ func identify(m *Message, inBody ID) (ID, error) {
 	if id == "" {
 		id = ID(m.MsgIDHeader)
 		if !id.Valid() {
-			return m.OwnID(), nil
+			return m.GeneratedID(), nil
 		}
 	}
 	if !id.Valid() {
@@ -114,11 +114,11 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 	case s.MaxAttempts < 0 || s.MaxAttempts > maxAttempts:
 		return badAttempts(s.MaxAttempts)
 	case utf8.RuneCountInString(s.Name) > maxTitle:
-		return invalidf("name has %d characters: it stands in every event, keep it to %d", utf8.RuneCountInString(s.Name), maxTitle)
+		return invalidf("name has %d characters: it is in every event, keep it to %d", utf8.RuneCountInString(s.Name), maxTitle)
 	case strings.ContainsFunc(s.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
 		return invalidf("name has a character that cannot be printed: write it in one line")
 	case len(s.Metadata) > maxMetadata:
-		return invalidf("metadata has %d bytes: it stands in every event, keep it under %d", len(s.Metadata), maxMetadata)
+		return invalidf("metadata has %d bytes: it is in every event, keep it under %d", len(s.Metadata), maxMetadata)
 	case s.Live != "" && s.Live != LiveFrames:
 		return invalidf("live is %.80q: use %q, or leave it out", s.Live, LiveFrames)
 	case s.Webhook != "" && !ValidHost(s.Webhook):

@@ -59,7 +59,7 @@ func TestTheIDOfAJobDoesNotDependOnItsFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want == "" {
-			want = m.OwnID()
+			want = m.GeneratedID()
 		}
 		m.File = []byte(`{"id":"two","workflow":` + inFile + `}`)
 		with, err := job.Parse(m)

@@ -27,7 +27,7 @@ func (o *rowOrder) at(rows []row, i int) (uint32, bool) {
 // oldest gives the row whose last event is the oldest.
 func (o *rowOrder) oldest(rows []row) (uint32, bool) {
 	for ; o.head < o.len(); o.head++ {
-		if at, stands := o.at(rows, o.head); stands {
+		if at, found := o.at(rows, o.head); found {
 			return at, true
 		}
 	}
@@ -49,7 +49,7 @@ func (o *rowOrder) stale(rows int) bool { return len(o.places) > 2*rows+fewPlace
 func (o *rowOrder) shrink(rows []row) {
 	kept := 0
 	for i := range o.places {
-		if at, stands := o.at(rows, i); stands {
+		if at, found := o.at(rows, i); found {
 			o.sequences[kept], o.places[kept] = o.sequences[i], at
 			kept++
 		}

@@ -38,7 +38,7 @@ func TestUnfinishedIsWhatHasNotEnded(t *testing.T) {
 			t.Errorf("after event %d: %+v, want %+v", i+1, got, step.want)
 		}
 	}
-	f.Forget(job.Moment{Sequence: 8}) // d's event is not stored any more
+	f.Forget(job.Mark{Sequence: 8}) // d's event is not stored any more
 	if got, want := f.Unfinished("acme"), (job.Unfinished{Jobs: 3, Bytes: 2}); got != want {
 		t.Errorf("after the oldest were forgotten: %+v, want %+v", got, want)
 	}

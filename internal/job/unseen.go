@@ -8,8 +8,8 @@ func (f *Fold) Unseen(of Tenant) int {
 	return 0
 }
 
-// markUnseen marks a row as that of such a job, or as none, and counts these rows.
-func (f *Fold) markUnseen(at uint32, unseen bool) {
+// setUnseen records whether a row is of such a job, and counts these rows.
+func (f *Fold) setUnseen(at uint32, unseen bool) {
 	r := &f.rows[at]
 	if r.unseen == unseen {
 		return

@@ -37,7 +37,7 @@ func TestWhatWasCancelledUnseenIsCountedWhileItsEventIsStored(t *testing.T) {
 	if bolt := f.Unseen("bolt"); bolt != 0 {
 		t.Errorf("bolt: %d", bolt)
 	}
-	f.Forget(job.Moment{Sequence: 7}) // d's event is not stored any more
+	f.Forget(job.Mark{Sequence: 7}) // d's event is not stored any more
 	if got := f.Unseen("acme"); got != 0 {
 		t.Errorf("after the oldest were forgotten: %d", got)
 	}

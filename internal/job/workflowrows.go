@@ -122,7 +122,7 @@ type WorkflowRow struct {
 	Title  string
 	Counts Counts
 	RanFor time.Duration // median of the last runs of the tenant whose job was last; 0 when there was none
-	Last   Moment
+	Last   Mark
 	Done   Key // the job that was completed last, of the tenant whose job was last; empty when there is none
 	Hourly int // jobs that were completed or died in the last hour
 }
@@ -178,7 +178,7 @@ func (f *Fold) addTo(all map[uint32]*WorkflowRow, tenant, hash uint32, g *hashGr
 	if g.last <= w.Last.Sequence {
 		return
 	}
-	w.Last = Moment{g.last, time.Unix(0, g.lastAt)}
+	w.Last = Mark{g.last, time.Unix(0, g.lastAt)}
 	w.Done, w.RanFor = Key{}, g.runs.median() // those of a tenant that was met before do not count
 	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && rowStates[r.state] == Completed {
 		w.Done = Key{Tenant(f.names.text(r.tenant)), r.id}

@@ -1,5 +1,5 @@
 // Package names has all names that comfyherd uses on NATS: streams, buckets, object stores, consumers, subjects, headers and error
-// codes, and the functions that build and split them. docs/contract.md describes what stands under each name.
+// codes, and the functions that build and split them. docs/contract.md describes what is under each name.
 package names
 
 import (

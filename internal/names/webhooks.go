@@ -6,7 +6,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// Fleet stands in calls and answers in place of the tenant of a webhook that belongs to the fleet. In subjects and keys, where an
+// Fleet is written in calls and answers in place of the tenant of a webhook that belongs to the fleet. In subjects and keys, where an
 // asterisk has a meaning of its own, an equals sign stands for it; no tenant has either as its name.
 const (
 	Fleet      job.Tenant = "*"

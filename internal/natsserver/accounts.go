@@ -125,7 +125,7 @@ func local(g grant) string {
 // several processes at once, the last one to read the folder sees all changes.
 func (f *AccessFolder) reconcile() error {
 	for !f.batch {
-		before, err := f.standing()
+		before, err := f.accountsAndRevoked()
 		if err != nil {
 			return err
 		}
@@ -135,34 +135,34 @@ func (f *AccessFolder) reconcile() error {
 		if err := f.putConf(); err != nil {
 			return err
 		}
-		after, err := f.standing()
+		after, err := f.accountsAndRevoked()
 		if err != nil {
 			return err
 		}
 		if slices.Equal(before, after) {
-			return f.mark()
+			return f.newRevision()
 		}
 	}
 	return nil
 }
 
-// standing is what the fleet's account depends on: the names of the accounts that are not revoked, and the revoked users.
-func (f *AccessFolder) standing() ([]string, error) {
+// accountsAndRevoked is what the fleet's account depends on: the names of the accounts that are not revoked, and the revoked users.
+func (f *AccessFolder) accountsAndRevoked() ([]string, error) {
 	accounts, err := f.accounts()
 	if err != nil {
 		return nil, err
 	}
-	standing, err := f.names(revokedDir, userExt)
+	all, err := f.names(revokedDir, userExt)
 	if err != nil {
 		return nil, err
 	}
 	for _, claims := range accounts {
 		if claims.Name != fleetAccount && !revoked(claims) {
-			standing = append(standing, claims.Name)
+			all = append(all, claims.Name)
 		}
 	}
-	slices.Sort(standing)
-	return standing, nil
+	slices.Sort(all)
+	return all, nil
 }
 
 // putFleet makes the fleet's account: it has JetStream, exports the subjects that others may be granted, and imports those of every

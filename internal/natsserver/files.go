@@ -104,5 +104,7 @@ func (f *AccessFolder) names(place, ext string) ([]string, error) {
 	return names, nil
 }
 
-// mark changes the revision, by which servers that run with the folder notice a change.
-func (f *AccessFolder) mark() error { return write(f.path(revisionFile), []byte(rand.Text()+"\n")) }
+// newRevision changes the revision, by which servers that run with the folder notice a change.
+func (f *AccessFolder) newRevision() error {
+	return write(f.path(revisionFile), []byte(rand.Text()+"\n"))
+}

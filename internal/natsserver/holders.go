@@ -86,12 +86,12 @@ func (f *AccessFolder) Agent(host string, s AgentSettings) (string, error) {
 	return f.hold(AgentHolder, host, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
 		s := s
 		if before != nil {
-			stood := settingsOf(before)
+			old := settingsOf(before)
 			if s.Tenants == nil {
-				s.Tenants = stood.Tenants
+				s.Tenants = old.Tenants
 			}
 			if s.Slots == 0 {
-				s.Slots = stood.Slots
+				s.Slots = old.Slots
 			}
 		}
 		tenants := slices.Compact(slices.Sorted(slices.Values(s.Tenants)))

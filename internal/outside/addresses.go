@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// Policies of one word. Any other is a list of address ranges with commas, in which PublicAddresses may stand too.
+// Policies of one word. Any other is a list of address ranges with commas, in which PublicAddresses may be too.
 const (
 	NoAddress       = "none"
 	PublicAddresses = "public"

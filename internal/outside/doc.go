@@ -1,7 +1,7 @@
 // Package outside makes requests to addresses that somebody else has chosen: the URL of an input is chosen by a tenant, and the URL of a
 // webhook by its owner.
 //
-// Which addresses may be dialled stands in addresses.go, for every program that makes such requests. A program of the fleet can reach what
+// addresses.go says which addresses may be dialled, for every program that makes such requests. A program of the fleet can reach what
 // those who choose the addresses cannot: ComfyUI itself, a private network, a cloud's metadata service with its secrets. An address is
 // judged when it is dialled, after its name was looked up, so that a name cannot change its address after a check.
 //

@@ -22,7 +22,7 @@ import (
 type Unblocked struct {
 	Host  string        `json:"host"`
 	Hash  workflow.Hash `json:"hash"`
-	Cause Cause         `json:"cause"`
+	Cause UnblockCause  `json:"cause"`
 	Time  time.Time     `json:"time"`
 }
 
@@ -59,7 +59,7 @@ func (q *Queue) announceBlock(ctx context.Context, msg *nats.Msg, source string)
 	return q.announceSuccessor(ctx, c, source)
 }
 
-// announceSuccessor announces the newest change of a pair after an older one. A dispatcher that stood still may announce a block
+// announceSuccessor announces the newest change of a pair after an older one. A dispatcher that was stopped for a while may announce a block
 // only after its end was delivered; the end was then dropped, since no event said that the pair was blocked.
 func (q *Queue) announceSuccessor(ctx context.Context, c blockChange, source string) error {
 	raw, err := q.readBlocks.GetLastMsgForSubject(ctx, kvSubject(q.blocks, c.key))
@@ -117,7 +117,7 @@ func (c *blockChange) event() (kind string, body []byte, err error) {
 	if c.header.Get(names.KVOperationHeader) == "" && marker == "" {
 		return blockedKind, c.body, nil
 	}
-	cause := Cause(cmp.Or(c.header.Get(names.CauseHeader), string(Cleared)))
+	cause := UnblockCause(cmp.Or(c.header.Get(names.CauseHeader), string(Cleared)))
 	if marker == names.MaxAgeReason {
 		cause = Expired
 	}

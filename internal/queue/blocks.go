@@ -17,19 +17,21 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Cause says why a block ended.
-type Cause string
+// UnblockCause says why a block ended.
+type UnblockCause string
 
 const (
-	Expired           Cause = "expired"
-	Cleared           Cause = "cleared"
-	CapabilityChanged Cause = "capability_changed"
-	Recovered         Cause = "recovered"
-	WorkflowFault     Cause = "workflow_fault"
+	Expired           UnblockCause = "expired"
+	Cleared           UnblockCause = "cleared"
+	CapabilityChanged UnblockCause = "capability_changed"
+	Recovered         UnblockCause = "recovered"
+	WorkflowFault     UnblockCause = "workflow_fault"
 )
 
-// Causes lists the closed set.
-func Causes() []Cause { return []Cause{Expired, Cleared, CapabilityChanged, Recovered, WorkflowFault} }
+// UnblockCauses lists the closed set.
+func UnblockCauses() []UnblockCause {
+	return []UnblockCause{Expired, Cleared, CapabilityChanged, Recovered, WorkflowFault}
+}
 
 // PairOf splits the key of a block or of strikes, <host>.<hash>; false when it is none.
 func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return names.SplitPair(key) }
@@ -81,7 +83,7 @@ func (q *Queue) OpenBlock(ctx context.Context, host string, hash workflow.Hash, 
 	return err == nil, wrap(err, "block %s on host %s", hash.Short(), host)
 }
 
-// ReplaceBlock widens or lengthens a block that stands at this revision; false when it has changed meanwhile.
+// ReplaceBlock widens or lengthens a block that is in force at this revision; false when it has changed meanwhile.
 func (q *Queue) ReplaceBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
 	return q.replace(ctx, q.blocks, names.PairKey(host, hash), value, ttl, revision)
 }
@@ -96,8 +98,8 @@ func (q *Queue) replace(ctx context.Context, kv natsjs.KeyValue, key string, val
 	return err == nil, wrap(err, "replace %s in %s", key, kv.Bucket())
 }
 
-// LiftBlock ends a block that stands at this revision; false when it has changed meanwhile.
-func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause Cause) (bool, error) {
+// LiftBlock ends a block that is in force at this revision; false when it has changed meanwhile.
+func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause UnblockCause) (bool, error) {
 	msg := &nats.Msg{Subject: q.rawSubject(q.blocks, names.PairKey(host, hash)), Header: nats.Header{
 		names.KVOperationHeader: {names.PurgeOperation}, names.RollupHeader: {"sub"}, names.CauseHeader: {string(cause)},
 	}}
@@ -114,7 +116,7 @@ func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Cha
 	return readOne(ctx, q.readBlocks, q.blocks, names.PairKey(host, hash), BlockOf)
 }
 
-// Blocks calls tell for every block that stands.
+// Blocks calls tell for every block in force.
 func (q *Queue) Blocks(ctx context.Context, tell func(Change[route.Block])) error {
 	return each(ctx, q.blocks, BlockOf, tell)
 }
@@ -124,7 +126,7 @@ func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (C
 	return readOne(ctx, q.readStrikes, q.strikes, names.PairKey(host, hash), StrikesOf)
 }
 
-// PutStrikes writes the strikes of a pair that stand at this revision (0: there are none yet); false when they have changed
+// PutStrikes writes the strikes of a pair that are at this revision (0: there are none yet); false when they have changed
 // meanwhile. NATS removes them after ttl.
 func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
 	if revision != 0 {
@@ -137,7 +139,7 @@ func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash,
 	return err == nil, wrap(err, "strike %s on host %s", hash.Short(), host)
 }
 
-// ClearStrikes removes the strikes of a pair that stand at this revision; false when they have changed meanwhile.
+// ClearStrikes removes the strikes of a pair that are at this revision; false when they have changed meanwhile.
 func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error) {
 	err := q.strikes.Purge(ctx, names.PairKey(host, hash), natsjs.LastRevision(revision), natsjs.PurgeTTL(markerTTL))
 	if conflict(err) {

@@ -63,7 +63,7 @@ func TestABlockIsOpenedOnceAndChangedOnlyAtItsRevision(t *testing.T) {
 	var listed []route.Tenant
 	must(0, q.Blocks(ctx, func(c queue.Change[route.Block]) { listed = append(listed, c.Value.Tenants...) }))
 	if diff := cmp.Diff([]route.Tenant{"*"}, listed); diff != "" {
-		t.Errorf("the blocks that stand: %s", diff)
+		t.Errorf("the blocks in force: %s", diff)
 	}
 	if must(q.LiftBlock(ctx, "gpu", aHash, first.Revision, queue.Recovered)) {
 		t.Error("it was lifted at an older revision")

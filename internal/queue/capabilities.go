@@ -61,15 +61,15 @@ func operationOf(h nats.Header) natsjs.KeyValueOp {
 
 // WatchCapabilities calls tell for every change of what a host can run.
 func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change[workflow.Capability])) error {
-	return watchBy(ctx, q, q.capabilities, watcherOf{open: q.watchDigests}, alike(CapabilityOf), tell)
+	return watchBy(ctx, q, q.capabilities, watcherOf{open: q.watchDigests}, sharingCopies(CapabilityOf), tell)
 }
 
 // capabilitiesKept is how many decoded capabilities the watch keeps, and how many values a digestWatcher keeps.
 const capabilitiesKept = 64
 
-// alike makes a reader of capabilities that keeps the last capabilitiesKept different ones. A value that equals one of them is not
+// sharingCopies makes a reader of capabilities that keeps the last capabilitiesKept different ones. A value that equals one of them is not
 // decoded again, so the thousands of hosts of a fleet that are installed alike share one copy.
-func alike(read func(Entry) (workflow.Capability, error)) func(Entry) (workflow.Capability, error) {
+func sharingCopies(read func(Entry) (workflow.Capability, error)) func(Entry) (workflow.Capability, error) {
 	var kept []workflow.Capability
 	return func(e Entry) (workflow.Capability, error) {
 		for _, c := range kept {
@@ -156,11 +156,11 @@ func (w *digestWatcher) run(ctx context.Context, messages natsjs.MessagesContext
 			continue
 		}
 		e := &digestEntry{bucket: w.q.capabilities.Bucket(), subject: msg.Subject(), meta: meta, operation: operationOf(msg.Headers())}
-		stands := true
+		current := true
 		if e.operation == natsjs.KeyValuePut {
-			e.value, stands, err = w.value(ctx, msg.Headers().Get(names.DigestHeader), meta.Sequence.Stream)
+			e.value, current, err = w.value(ctx, msg.Headers().Get(names.DigestHeader), meta.Sequence.Stream)
 		}
-		if err != nil || stands && !w.give(ctx, e) {
+		if err != nil || current && !w.give(ctx, e) {
 			return
 		}
 		if !synced && meta.NumPending == 0 {
@@ -180,9 +180,9 @@ func (w *digestWatcher) give(ctx context.Context, e natsjs.KeyValueEntry) bool {
 	}
 }
 
-// value gives the value of the message at a sequence, whose header has this digest. stands is false when a later message has
+// value gives the value of the message at a sequence, whose header has this digest. current is false when a later message has
 // replaced it; the watch receives that one next.
-func (w *digestWatcher) value(ctx context.Context, digest string, sequence uint64) (value []byte, stands bool, err error) {
+func (w *digestWatcher) value(ctx context.Context, digest string, sequence uint64) (value []byte, current bool, err error) {
 	if value, known := w.values[digest]; known {
 		return value, true, nil
 	}

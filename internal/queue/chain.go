@@ -76,7 +76,7 @@ func (q *Queue) Last(ctx context.Context, tenant job.Tenant, id job.ID) (Link, b
 		return Link{}, false, nil
 	}
 	link, err := q.lastOf(ctx, names.ChainSubject(tenant, id))
-	if err != nil || !link.void() {
+	if err != nil || !link.noEvent() {
 		return link, link.EventKind != "", err
 	}
 	chain, err := q.Chain(ctx, tenant, id)
@@ -92,7 +92,7 @@ func (q *Queue) LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind j
 		return Link{}, false, nil
 	}
 	link, err := q.lastOf(ctx, names.EventSubject(tenant, id, kind))
-	if err != nil || !link.void() {
+	if err != nil || !link.noEvent() {
 		return link, link.EventKind != "", err
 	}
 	chain, err := q.Chain(ctx, tenant, id)
@@ -162,7 +162,7 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 			return nil, err
 		}
 		switch n := len(chain); {
-		case !link.void():
+		case !link.noEvent():
 			link.Stored = raw.Time
 			chain = append(chain, link)
 		case n > 0:
@@ -193,25 +193,25 @@ func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, w
 		if err != nil {
 			return err
 		}
-		linked = linked && !link.void() && before == strconv.FormatUint(last, 10)
+		linked = linked && !link.noEvent() && before == strconv.FormatUint(last, 10)
 		chain, last = append(chain, link), link.ChainSequence
 		return nil
 	})
 	return chain, whole && linked, err
 }
 
-// linkOf decodes a stored event that a direct get has answered, and gives the sequence of the event before it, as it stands in its header.
+// linkOf decodes a stored event that a direct get has answered, and gives the sequence of the event before it, as its header says.
 func linkOf(msg *nats.Msg) (link Link, before string, err error) {
 	link, err = decodeLink(names.Added(msg.Header, natsjs.SubjectHeader), msg.Header, msg.Data, sequenceOf(msg))
 	link.Stored = storedAt(msg)
 	return link, msg.Header.Get(natsjs.ExpectedLastSubjSeqHeader), err
 }
 
-// void reports whether a link is no event of its job, but a message of another program that has a sequence in the chain.
-func (l *Link) void() bool { return l.EventKind == "" && l.ChainSequence != 0 }
+// noEvent reports whether a link is no event of its job, but a message of another program that has a sequence in the chain.
+func (l *Link) noEvent() bool { return l.EventKind == "" && l.ChainSequence != 0 }
 
 // decodeLink decodes a stored event, which another program may have written. When the body does not name the tenant and job of the
-// subject the link is void; so are JetStream's acks, which a publisher may direct there. An event with an impossible value has its
+// subject the link is no event; so are JetStream's acks, which a publisher may direct there. An event with an impossible value has its
 // kind, tenant and job alone.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := names.SplitEventSubject(subject)

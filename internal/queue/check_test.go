@@ -240,7 +240,7 @@ func TestAKeyThatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// An event with an impossible value is a link with its kind, tenant and job alone. One that names another job is a void link, and
+// An event with an impossible value is a link with its kind, tenant and job alone. One that names another job is a link without an event, and
 // one without a valid job id is no event.
 func TestAnEventThatCannotBeIsALinkWithoutContent(t *testing.T) {
 	t.Parallel()
@@ -253,13 +253,13 @@ func TestAnEventThatCannotBeIsALinkWithoutContent(t *testing.T) {
 	if diff := cmp.Diff(want, link); diff != "" {
 		t.Error(diff)
 	}
-	void := queue.Link{Event: jetstream.Event{Tenant: "acme", Job: "one"}, ChainSequence: 9}
+	none := queue.Link{Event: jetstream.Event{Tenant: "acme", Job: "one"}, ChainSequence: 9}
 	for _, body := range []string{
 		`{"stream":"COMFY_JOBS","seq":17}`, `{"job":"other","tenant":"acme"}`, `{"job":"one","tenant":"bolt"}`, `{"job":"one"}`, `{}`, `null`, `[]`, `7`, ``, "\xff",
 		`{"job":"other","tenant":"acme","attempt":-3}`,
 	} {
 		link, err := queue.DecodeLink("comfy.events.jobs.acme.one.cancelled", nats.Header{"Comfy-Lease": {aLease}}, []byte(body), 9)
-		if diff := cmp.Diff(void, link); diff != "" || err != nil {
+		if diff := cmp.Diff(none, link); diff != "" || err != nil {
 			t.Errorf("%s: %v %s", body, err, diff)
 		}
 	}

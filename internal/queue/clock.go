@@ -70,7 +70,7 @@ func (c *clock) now() time.Time { return c.known.Load().zero.Add(time.Since(c.st
 func (c *clock) begin(ctx context.Context, anew func() <-chan struct{}, closed <-chan struct{}) {
 	c.start = time.Now()
 	c.known.Store(&clockSetting{zero: c.wall().Round(0)})
-	seen := clockMoment{c.parted(), anew()}
+	seen := clockMoment{c.wallDrift(), anew()}
 	c.measure(ctx)
 	loop, quit := context.WithCancel(context.WithoutCancel(ctx))
 	c.quit = quit
@@ -79,8 +79,8 @@ func (c *clock) begin(ctx context.Context, anew func() <-chan struct{}, closed <
 
 // clockMoment is the state at the begin of a measurement; when it changes, the time is measured again.
 type clockMoment struct {
-	parted time.Duration
-	anew   <-chan struct{} // closed by the next reconnect
+	drift time.Duration
+	anew  <-chan struct{} // closed by the next reconnect
 }
 
 func (c *clock) stop() {
@@ -99,7 +99,7 @@ func (c *clock) measureLoop(ctx context.Context, seen clockMoment, anew func() <
 		case <-renewal.C:
 		case <-seen.anew:
 		case <-look.C:
-			if (c.parted()-seen.parted).Abs() < clockSlept && c.known.Load().measured {
+			if (c.wallDrift()-seen.drift).Abs() < clockSlept && c.known.Load().measured {
 				continue
 			}
 		case <-closed:
@@ -107,13 +107,13 @@ func (c *clock) measureLoop(ctx context.Context, seen clockMoment, anew func() <
 		case <-ctx.Done():
 			return
 		}
-		seen = clockMoment{c.parted(), anew()}
+		seen = clockMoment{c.wallDrift(), anew()}
 		c.measure(ctx)
 	}
 }
 
-// parted is how much more time has passed on the wall clock than on the monotonic one.
-func (c *clock) parted() time.Duration {
+// wallDrift is how much more time has passed on the wall clock than on the monotonic one.
+func (c *clock) wallDrift() time.Duration {
 	return c.wall().Round(0).Sub(c.start.Round(0)) - time.Since(c.start)
 }
 

@@ -41,19 +41,19 @@ func RetryConflict(ctx context.Context, what string, try func() (written bool, e
 	return fmt.Errorf("%s: %w", what, ErrContended)
 }
 
-// led repeats try, until ctx ends, while the stream that it reads or writes has no leader, such as a new stream in a cluster.
-func led(ctx context.Context, try func() (bool, error)) func() (bool, error) {
+// untilLed repeats try, until ctx ends, while the stream that it reads or writes has no leader, such as a new stream in a cluster.
+func untilLed(ctx context.Context, try func() (bool, error)) func() (bool, error) {
 	return func() (bool, error) {
 		for {
 			written, err := try()
-			if !leaderless(err) || !Pause(ctx, rewatchPause) {
+			if !hasNoLeader(err) || !Pause(ctx, rewatchPause) {
 				return written, err
 			}
 		}
 	}
 }
 
-// leaderless reports whether an error says that no server answers for the stream.
-func leaderless(err error) bool {
+// hasNoLeader reports whether an error says that no server answers for the stream.
+func hasNoLeader(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, natsjs.ErrNoStreamResponse)
 }

@@ -24,7 +24,7 @@ func (q *Queue) storyRoom(body int) int {
 // without texts do not fit, the oldest of them are left out.
 func story(e *job.Event, room int) string {
 	slim := *e
-	slim.Metadata = nil // stands in the body
+	slim.Metadata = nil // is in the body
 	for _, most := range []int{4096, 1024, 256, 64, 0} {
 		slim.Message, slim.Hosts = cut(e.Message, max(most, 64)), cutAll(e.Hosts, most)
 		slim.Attempts = cutAttempts(e.Attempts, most)

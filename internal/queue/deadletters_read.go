@@ -54,7 +54,7 @@ func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since t
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("read %s: %w", names.DeadStream, ctx.Err())
-		case err != nil && !away(err):
+		case err != nil && !unreachable(err):
 			return fmt.Errorf("read %s: %w", names.DeadStream, err)
 		case r.at == before: // no server has answered
 			Pause(ctx, rewatchPause)

@@ -145,7 +145,7 @@ func (r *replaying) stored(ctx context.Context) error {
 			return err
 		case complete:
 			return nil
-		case err != nil && !away(err):
+		case err != nil && !unreachable(err):
 			return fmt.Errorf("follow events: %w", err)
 		case r.last == before: // no server has answered
 			Pause(ctx, rewatchPause)

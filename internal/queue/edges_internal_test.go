@@ -81,7 +81,7 @@ func TestOffersHaveTheirBounds(t *testing.T) {
 func TestTextsThatJSONWouldChangeAreOdd(t *testing.T) {
 	t.Parallel()
 	for text, odd := range map[string]bool{"": false, "a b": false, "1.5µs": false, "\x1f": true, `a\b`: true, "\xff": true, "\n": true} {
-		if oddText(text) != odd {
+		if needsDecoder(text) != odd {
 			t.Errorf("%q is odd: %t", text, !odd)
 		}
 	}

@@ -77,7 +77,7 @@ func (r *endedReader) take(msg *nats.Msg) {
 	delete(r.next, i)
 	link, before, err := linkOf(msg)
 	next, wrong := strconv.ParseUint(before, 10, 64)
-	if err != nil || wrong != nil || link.void() || link.Tenant != r.jobs[i].Tenant || link.Job != r.jobs[i].Job || next >= sequence {
+	if err != nil || wrong != nil || link.noEvent() || link.Tenant != r.jobs[i].Tenant || link.Job != r.jobs[i].Job || next >= sequence {
 		return
 	}
 	r.read[i] = append(r.read[i], link)

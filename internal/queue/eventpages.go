@@ -153,7 +153,7 @@ func (p *paging) batch(ctx context.Context) (complete bool, err error) {
 	p.before = 0
 	want := batchGet{Sequence: p.page.Next + 1, Subject: p.subject, Batch: p.limit - len(p.page.Events) + 1, MaxBytes: p.room}
 	complete, err = p.q.gets(ctx, answers, names.EventsStream, want, p.take)
-	if errors.Is(err, errEnough) || errors.Is(err, errMissed) || err != nil && away(err) && ctx.Err() == nil {
+	if errors.Is(err, errEnough) || errors.Is(err, errMissed) || err != nil && unreachable(err) && ctx.Err() == nil {
 		return false, nil
 	}
 	return complete, wrap(err, "read events")

@@ -22,8 +22,8 @@ var (
 	Deflated    = deflated
 )
 
-// Alike reads capabilities that many hosts have only once.
-var Alike = alike
+// SharingCopies reads capabilities that many hosts have only once.
+var SharingCopies = sharingCopies
 
 // CheckState and CheckOffer check decoded messages.
 var (
@@ -48,17 +48,19 @@ func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error)
 	return q, q.clock.stop
 }
 
-// Desk limits calls.
-type Desk struct{ desk }
+// CallServer limits calls.
+type CallServer struct{ callServer }
 
-// NewDesk has no call under way.
-func NewDesk() *Desk { return &Desk{desk{taken: map[string]int{}}} }
+// NewCallServer has no call under way.
+func NewCallServer() *CallServer { return &CallServer{callServer{taken: map[string]int{}}} }
 
 // Begin lets a call of a tenant begin, unless too many are under way.
-func (d *Desk) Begin(whose string, most int) error { return d.begin(context.Background(), whose, most) }
+func (d *CallServer) Begin(whose string, most int) error {
+	return d.begin(context.Background(), whose, most)
+}
 
 // End ends a call of a tenant.
-func (d *Desk) End(whose string) { d.end(whose) }
+func (d *CallServer) End(whose string) { d.end(whose) }
 
 // ClockError is how far Now may be from the server's clock; false when no server has told its time yet.
 func (q *Queue) ClockError() (time.Duration, bool) {

@@ -72,7 +72,7 @@ func (u *Upload) UnmarshalBinary(from []byte) error {
 // by its message id. An expected last sequence would do both, but makes NATS load every part again, and keep it in memory for 10 s.
 func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte, room func() error) error {
 	if u.count == 0 {
-		if err := q.storeThere(ctx, u.store); err != nil {
+		if err := q.ensureStore(ctx, u.store); err != nil {
 			return fmt.Errorf("store file %s: %w", u.name, err)
 		}
 	}
@@ -136,7 +136,7 @@ func (q *Queue) storedBefore(ctx context.Context, u *Upload, body []byte) error 
 // digest that does not match the parts is a BadRequest, and the parts are removed.
 func (q *Queue) FinishUpload(ctx context.Context, u *Upload, contentType, digest string) (jetstream.File, error) {
 	if u.count == 0 { // no AddPart has made sure yet that the store exists
-		if err := q.storeThere(ctx, u.store); err != nil {
+		if err := q.ensureStore(ctx, u.store); err != nil {
 			return jetstream.File{}, fmt.Errorf("store file %s: %w", u.name, err)
 		}
 	}

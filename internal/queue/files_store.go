@@ -56,7 +56,7 @@ func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, b
 	var before string
 	var looking sync.WaitGroup
 	looking.Go(func() { before = q.storedParts(ctx, store, meta.Name) })
-	err := q.storeThere(ctx, store)
+	err := q.ensureStore(ctx, store)
 	looking.Wait()
 	if err != nil {
 		return jetstream.File{}, fmt.Errorf("store file %s: %w", meta.Name, err)
@@ -211,8 +211,8 @@ func (q *Queue) purge(ctx context.Context, store, subject string, keep int) {
 	_, _ = q.nc.RequestWithContext(ctx, q.apiSubject("STREAM.PURGE."+names.StoreStream(store)), body)
 }
 
-// storeThere makes an object store that is missing.
-func (q *Queue) storeThere(ctx context.Context, store string) error {
+// ensureStore makes an object store that is missing.
+func (q *Queue) ensureStore(ctx context.Context, store string) error {
 	_, err := q.streamState(ctx, names.StoreStream(store))
 	if !errors.Is(err, natsjs.ErrStreamNotFound) {
 		return q.explainStore(ctx, store, err)

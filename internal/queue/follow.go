@@ -37,7 +37,7 @@ func (q *Queue) Stream(ctx context.Context, subject string, since time.Time) ite
 				return
 			}
 			link, err := decodeLink(note.Subject, note.Header, note.Body, note.Sequence)
-			if err == nil && !link.void() && !yield(link, nil) {
+			if err == nil && !link.noEvent() && !yield(link, nil) {
 				return
 			}
 		}
@@ -111,7 +111,7 @@ func (q *Queue) ordered(ctx context.Context, cfg natsjs.OrderedConsumerConfig) (
 		attempt, cancel := context.WithTimeout(ctx, orderedTimeout)
 		consumer, err := q.events.OrderedConsumer(attempt, cfg)
 		cancel()
-		if err == nil || !away(err) || q.nc.IsClosed() {
+		if err == nil || !unreachable(err) || q.nc.IsClosed() {
 			return consumer, err
 		}
 		if !Pause(ctx, rewatchPause) {
@@ -120,8 +120,8 @@ func (q *Queue) ordered(ctx context.Context, cfg natsjs.OrderedConsumerConfig) (
 	}
 }
 
-// away reports whether an error only says that NATS cannot be reached at the moment.
-func away(err error) bool {
+// unreachable reports whether an error only says that NATS cannot be reached at the moment.
+func unreachable(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected)
 }
@@ -151,7 +151,7 @@ func tellEvent(msg *nats.Msg, tell func(jetstream.Event)) {
 	if sequence == 0 {
 		return
 	}
-	if link, err := decodeLink(msg.Subject, msg.Header, msg.Data, sequence); err == nil && !link.void() {
+	if link, err := decodeLink(msg.Subject, msg.Header, msg.Data, sequence); err == nil && !link.noEvent() {
 		tell(link.Event)
 	}
 }

@@ -76,7 +76,7 @@ func (q *Queue) FollowFrames(ctx context.Context, tenant job.Tenant, tell func(F
 	if err := sub.SetPendingLimits(-1, framesPending); err != nil {
 		return wrap(err, "follow the frames of tenant %s", tenant)
 	}
-	return over(ctx, sub)
+	return endWith(ctx, sub)
 }
 
 // joiner joins frames that were sent in parts. Of each job it keeps one that is not complete. An agent that dies may leave a frame

@@ -74,14 +74,14 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 	if err != nil {
 		return fmt.Errorf("encode the grant of host %s: %w", host, err)
 	}
-	return RetryConflict(ctx, "give host "+host+" to tenants", led(ctx, func() (bool, error) {
+	return RetryConflict(ctx, "give host "+host+" to tenants", untilLed(ctx, func() (bool, error) {
 		revision := uint64(0)
 		entry, err := kv.Get(ctx, host)
 		switch {
 		case err == nil:
 			revision = entry.Revision()
-			stood, err := GrantOf(entryOf(entry))
-			if err == nil && (stood.Time.After(g.Time) || stood.equal(g)) {
+			stored, err := GrantOf(entryOf(entry))
+			if err == nil && (stored.Time.After(g.Time) || stored.equal(g)) {
 				return true, nil
 			}
 		case !errors.Is(err, natsjs.ErrKeyNotFound):

@@ -25,7 +25,7 @@ type HostCondition struct {
 	Hashes  []workflow.Hash `json:"hashes,omitempty"`  // of the workflows that have failed in this way
 	Process string          `json:"process,omitempty"` // the ComfyUI process that has the cause; a restarted one counts as healthy
 	Blame   *Blame          `json:"blame,omitempty"`
-	Prompts []string        `json:"prompts,omitempty"` // strays: prompts that may still run there and whose jobs do not wait for them
+	Prompts []string        `json:"prompts,omitempty"` // orphans: prompts that may still run there and for which no attempt waits
 	Time    time.Time       `json:"time"`
 }
 

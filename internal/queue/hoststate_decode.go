@@ -143,16 +143,16 @@ func (r *plainReader) rest() string {
 	r.at += end + 1
 	for i := range len(text) {
 		if c := text[i]; c < ' ' || c == '\\' || c >= utf8.RuneSelf {
-			r.odd = oddText(text)
+			r.odd = needsDecoder(text)
 			break
 		}
 	}
 	return text
 }
 
-// oddText reports whether a text has escapes, or bytes that encoding/json would replace. Valid characters beyond ASCII, as in
+// needsDecoder reports whether a text has escapes, or bytes that encoding/json would replace. Valid characters beyond ASCII, as in
 // "1.5µs", are allowed.
-func oddText(text string) bool {
+func needsDecoder(text string) bool {
 	return !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == '\\' })
 }
 

@@ -224,7 +224,7 @@ func (q *Queue) serve(ctx context.Context, subject string, handle func(*nats.Msg
 	if err != nil {
 		return err
 	}
-	return over(ctx, sub)
+	return endWith(ctx, sub)
 }
 
 // serveWhenReady is serve that calls ready, once, when the server has the subscription.
@@ -236,7 +236,7 @@ func (q *Queue) serveWhenReady(ctx context.Context, subject string, ready func()
 	if q.flushed(ctx) {
 		ready()
 	}
-	return over(ctx, sub)
+	return endWith(ctx, sub)
 }
 
 // flushed waits until the server has all subscriptions; false means that ctx ended first.
@@ -258,8 +258,8 @@ func (q *Queue) listen(subject string, handle func(*nats.Msg)) (*nats.Subscripti
 	return sub, wrap(err, "subscribe to %s", subject)
 }
 
-// over waits until ctx ends and ends the subscription.
-func over(ctx context.Context, sub *nats.Subscription) error {
+// endWith waits until ctx ends, and then ends the subscription.
+func endWith(ctx context.Context, sub *nats.Subscription) error {
 	<-ctx.Done()
 	_ = sub.Unsubscribe() // the connection may be closed already
 	return ctx.Err()

@@ -24,7 +24,7 @@ type HostsRequest struct {
 	Attempts bool   `json:"attempts,omitempty"` // with Host: also its last attempts
 }
 
-// HostsAnswer lists the hosts whose presence stands, by name.
+// HostsAnswer lists the hosts that have presence, by name.
 type HostsAnswer struct {
 	Hosts []HostInfo `json:"hosts"`
 	Next  string     `json:"next,omitempty"` // more follow behind this one; empty at the end
@@ -71,7 +71,7 @@ type BlocksRequest struct {
 	Struck bool          `json:"struck,omitempty"` // list the pairs that have strikes and no block instead
 }
 
-// BlocksAnswer lists the blocks that stand, by host and hash. Values in COMFY_BLOCKS that are no blocks are left out.
+// BlocksAnswer lists the blocks in force, by host and hash. Values in COMFY_BLOCKS that are no blocks are left out.
 type BlocksAnswer struct {
 	Blocks []Block      `json:"blocks"`
 	Struck []StruckPair `json:"struck,omitempty"`
@@ -153,7 +153,7 @@ type AffinityRequest struct {
 	Limit   int           `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
 }
 
-// AffinityAnswer lists the rules that stand.
+// AffinityAnswer lists the rules that are set.
 type AffinityAnswer struct {
 	Affinity map[workflow.Hash]Affinity `json:"affinity"`
 	Next     workflow.Hash              `json:"next,omitempty"` // more follow behind this one; empty at the end

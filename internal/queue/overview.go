@@ -123,7 +123,7 @@ type DispatchersAnswer struct {
 	Answered    string            `json:"answered"` // the one that answered
 }
 
-// SettingsRequest asks for the settings that stand.
+// SettingsRequest asks for the settings that are set.
 type SettingsRequest struct{}
 
 // SettingsAnswer lists the settings of the dispatcher that answered, and what is stored in NATS.

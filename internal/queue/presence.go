@@ -232,7 +232,7 @@ func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) err
 	return wrap(err, "put %s into %s", key, kv.Bucket())
 }
 
-// putExpecting writes a key that stands at a revision (0: the key does not exist, or was removed); false when it has another.
+// putExpecting writes a key that is at a revision (0: the key does not exist, or was removed); false when it has another.
 func putExpecting(ctx context.Context, kv natsjs.KeyValue, key string, value []byte, revision uint64) (bool, error) {
 	var err error
 	if revision == 0 {

@@ -17,7 +17,7 @@ func capabilityOf(value int) queue.Entry {
 func TestACapabilityThatManyHostsHaveIsDecodedOnce(t *testing.T) {
 	t.Parallel()
 	decoded := 0
-	read := queue.Alike(func(e queue.Entry) (workflow.Capability, error) {
+	read := queue.SharingCopies(func(e queue.Entry) (workflow.Capability, error) {
 		decoded++
 		return queue.CapabilityOf(e)
 	})
@@ -47,7 +47,7 @@ func TestACapabilityThatIsNotValidIsReadAnewEachTime(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	decoded := 0
-	read := queue.Alike(func(queue.Entry) (workflow.Capability, error) {
+	read := queue.SharingCopies(func(queue.Entry) (workflow.Capability, error) {
 		decoded++
 		return workflow.Capability{}, broken
 	})

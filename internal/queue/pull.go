@@ -12,7 +12,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// puller pulls messages from a consumer, and receives them on one subscription that stands until close. It exists since nats.go's
+// puller pulls messages from a consumer, and receives them on one subscription that lasts until close. It exists since nats.go's
 // Fetch makes a subscription for each request, which ends soon after the request has run out, and at a reconnect: a message that
 // comes later is lost, and delivered again only after AckWait. It does not save CPU. nats.go's Consume and Messages keep one
 // subscription, but request further messages by themselves, and a dispatcher must not take a job that another one has a free host for.

@@ -63,8 +63,8 @@ type Queue struct {
 	clock      clock
 	reconnects generation
 
-	stopTending context.CancelFunc
-	tending     sync.WaitGroup
+	stopKeeping context.CancelFunc
+	keeping     sync.WaitGroup
 	calls       calls
 }
 
@@ -86,7 +86,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 		q.clock.wall = time.Now
 	}
 	q.clock.begin(ctx, q.reconnects.current, q.reconnects.over)
-	q.tend(ctx)
+	q.keepStreams(ctx)
 	return q, nil
 }
 
@@ -194,7 +194,7 @@ func (q *Queue) reader(ctx context.Context, name string) (natsjs.Stream, error) 
 }
 
 func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) {
-	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return made(ctx, q.js, name) })
+	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return streamMade(ctx, q.js, name) })
 }
 
 // keepJobLimits keeps the limits of COMFY_JOBS.
@@ -291,8 +291,8 @@ func (q *Queue) Connected() bool { return q.nc.IsConnected() }
 // stays open.
 func (q *Queue) Close() {
 	q.clock.stop()
-	q.stopTending()
-	q.tending.Wait()
+	q.stopKeeping()
+	q.keeping.Wait()
 	q.reconnects.stop()
 	q.calls.stop()
 }

@@ -21,7 +21,7 @@ func requestKey(tenant job.Tenant, key string) string {
 	return string(tenant) + "." + hex.EncodeToString(sum[:])
 }
 
-// ClaimRequestKey marks a tenant's key as used for 24 h; false when it is used already. Of several calls at a time one succeeds.
+// ClaimRequestKey stores for 24 h that a tenant's key is used; false when it is used already. Of several calls at a time one succeeds.
 func (q *Queue) ClaimRequestKey(ctx context.Context, tenant job.Tenant, key, purpose string) (bool, error) {
 	_, err := q.requestKeys.Create(ctx, requestKey(tenant, key), []byte(purpose))
 	if errors.Is(err, natsjs.ErrKeyExists) || conflict(err) {

@@ -19,13 +19,13 @@ const (
 
 const secretSize = 32
 
-// ErrNoSecret: the fleet has no such secret yet, and this program may not make it. Start a dispatcher.
-var ErrNoSecret = errors.New("the fleet has no such secret yet: start a dispatcher, it makes it")
+// ErrNoSecret: the fleet does not have this secret yet, and this program may not make it. Start a dispatcher.
+var ErrNoSecret = errors.New("the fleet does not have this secret yet: start a dispatcher, which makes it")
 
 // Secret gives the secret of the fleet for PromptSecret, FilesSecret or WebhooksSecret: 32 random bytes that stay the same for as long as
-// the bucket stands. The first call makes it, unless the Queue may not write (ErrNoSecret).
+// the bucket is there. The first call makes it, unless the Queue may not write (ErrNoSecret).
 func (q *Queue) Secret(ctx context.Context, use string) (secret []byte, err error) {
-	err = RetryConflict(ctx, "make the secret "+use, led(ctx, func() (bool, error) {
+	err = RetryConflict(ctx, "make the secret "+use, untilLed(ctx, func() (bool, error) {
 		revision := uint64(0)
 		entry, err := q.secrets.Get(ctx, use)
 		switch {

@@ -44,7 +44,7 @@ func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 	if err != nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
-	d := &desk{nc: q.nc, now: q.Now, taken: map[string]int{}}
+	d := &callServer{nc: q.nc, now: q.Now, taken: map[string]int{}}
 	err = errors.Join(d.serveOperators(ctx, service, api.Calls), d.serveTenants(ctx, service, api.TenantCalls))
 	if err == nil {
 		<-ctx.Done()
@@ -63,7 +63,7 @@ func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 func (q *Queue) AnswerBytes() int { return int(q.nc.MaxPayload() / 2) }
 
 // serveOperators adds the operator's calls to the service.
-func (d *desk) serveOperators(ctx context.Context, service micro.Service, endpoints map[string]Endpoint) error {
+func (d *callServer) serveOperators(ctx context.Context, service micro.Service, endpoints map[string]Endpoint) error {
 	atOnce := make(chan struct{}, apiAtOnce)
 	for name, endpoint := range endpoints {
 		handler := micro.HandlerFunc(func(r micro.Request) {

@@ -14,9 +14,9 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// desk receives calls and answers each on a goroutine of its own, so that a slow call delays no other. A call beyond the limits is
+// callServer receives calls and answers each on a goroutine of its own, so that a slow call delays no other. A call beyond the limits is
 // refused at once, so no caller waits for an answer that does not come.
-type desk struct {
+type callServer struct {
 	nc  *nats.Conn
 	now func() time.Time // NATS'
 
@@ -28,8 +28,8 @@ type desk struct {
 }
 
 const (
-	ownCalls = 64   // the most calls under way of one tenant
-	allCalls = 4096 // the most calls under way of all callers together
+	callsPerTenant = 64   // the most calls under way of one tenant
+	callsInAll     = 4096 // the most calls under way of all callers together
 )
 
 // callIn is a request, copied since the micro service uses its own when the handler has returned.
@@ -45,7 +45,7 @@ func callOf(r micro.Request) *callIn {
 
 // take calls answer on a goroutine, with a context that ends after within, and sends what it returns. The call is refused when whose,
 // a tenant or "" for the operator, has most calls under way.
-func (d *desk) take(ctx context.Context, c *callIn, whose string, most int, within time.Duration, answer func(context.Context) (*nats.Msg, error)) {
+func (d *callServer) take(ctx context.Context, c *callIn, whose string, most int, within time.Duration, answer func(context.Context) (*nats.Msg, error)) {
 	if err := d.begin(ctx, whose, most); err != nil {
 		d.reply(c, nil, err)
 		return
@@ -59,7 +59,7 @@ func (d *desk) take(ctx context.Context, c *callIn, whose string, most int, with
 	}()
 }
 
-func (d *desk) begin(ctx context.Context, whose string, most int) error {
+func (d *callServer) begin(ctx context.Context, whose string, most int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	switch {
@@ -67,7 +67,7 @@ func (d *desk) begin(ctx context.Context, whose string, most int) error {
 		return &jetstream.Stopping{Message: "this dispatcher is stopping: ask again"}
 	case d.taken[whose] >= most:
 		return &jetstream.TooMany{Message: fmt.Sprintf("too many calls at once: this dispatcher has %d of them under way, and takes no more until some are answered", d.taken[whose])}
-	case d.all >= allCalls:
+	case d.all >= callsInAll:
 		return &jetstream.TooMany{Message: fmt.Sprintf("too many calls at once: this dispatcher has %d of all tenants under way: ask again", d.all)}
 	}
 	d.taken[whose]++
@@ -76,7 +76,7 @@ func (d *desk) begin(ctx context.Context, whose string, most int) error {
 	return nil
 }
 
-func (d *desk) end(whose string) {
+func (d *callServer) end(whose string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.all--
@@ -87,7 +87,7 @@ func (d *desk) end(whose string) {
 }
 
 // reply ignores an answer that cannot be sent: the caller gets a timeout.
-func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
+func (d *callServer) reply(c *callIn, msg *nats.Msg, err error) {
 	if c.reply == "" {
 		return
 	}
@@ -103,7 +103,7 @@ func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 	}
 	if err != nil {
 		msg = nats.NewMsg("")
-		msg.Header.Set(micro.ErrorHeader, sayable(err))
+		msg.Header.Set(micro.ErrorHeader, callerText(err))
 		msg.Header.Set(micro.ErrorCodeHeader, jetstream.Code(err))
 	}
 	msg.Subject = c.reply
@@ -111,14 +111,14 @@ func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 }
 
 // shutNow makes take refuse all further calls.
-func (d *desk) shutNow() {
+func (d *callServer) shutNow() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shut = true
 }
 
-// sayable is the text of an error for the caller. For the end of a context it says what that means.
-func sayable(err error) string {
+// callerText is the text of an error for the caller. For the end of a context it says what that means.
+func callerText(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return "the dispatcher stopped before it had the answer: ask again"

@@ -73,7 +73,7 @@ func DecodeRequest(body []byte, request any) error {
 }
 
 // serveTenants adds the tenants' calls to the service.
-func (d *desk) serveTenants(ctx context.Context, service micro.Service, endpoints map[string]TenantEndpoint) error {
+func (d *callServer) serveTenants(ctx context.Context, service micro.Service, endpoints map[string]TenantEndpoint) error {
 	for name, endpoint := range endpoints {
 		handler := micro.HandlerFunc(func(r micro.Request) { d.serveTenant(ctx, callOf(r), endpoint) })
 		if err := service.AddEndpoint("tenant-"+strings.ReplaceAll(name, ".", "-"), handler, micro.WithEndpointSubject(names.TenantPrefix+"*."+name)); err != nil {
@@ -83,14 +83,14 @@ func (d *desk) serveTenants(ctx context.Context, service micro.Service, endpoint
 	return nil
 }
 
-func (d *desk) serveTenant(ctx context.Context, c *callIn, endpoint TenantEndpoint) {
+func (d *callServer) serveTenant(ctx context.Context, c *callIn, endpoint TenantEndpoint) {
 	name, _, _ := strings.Cut(strings.TrimPrefix(c.subject, names.TenantPrefix), ".")
 	tenant := job.Tenant(name)
 	if !tenant.Valid() {
 		d.reply(c, nil, &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ -", name)})
 		return
 	}
-	d.take(ctx, c, name, ownCalls, jetstream.CallTime, func(ctx context.Context) (*nats.Msg, error) {
+	d.take(ctx, c, name, callsPerTenant, jetstream.CallTime, func(ctx context.Context) (*nats.Msg, error) {
 		reply, err := endpoint(ctx, tenant, TenantRequest{Header: c.header, Body: c.body})
 		return &nats.Msg{Header: reply.Header, Data: reply.Body}, err
 	})

@@ -88,7 +88,7 @@ func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, L
 			return fmt.Errorf("read metadata of %s: %w", msg.Subject, err)
 		}
 		link, err := decodeLink(msg.Subject, msg.Header, msg.Data, meta.Sequence.Stream)
-		if err != nil || link.void() {
+		if err != nil || link.noEvent() {
 			return nil //nolint:nilerr // no event of a job: nothing to settle
 		}
 		link.Again = meta.NumDelivered > 1

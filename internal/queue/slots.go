@@ -36,7 +36,7 @@ func (q *Queue) Slots(ctx context.Context, tenant job.Tenant) ([]Slot, uint64, e
 	return slots, raw.Sequence, nil
 }
 
-// PutSlots writes the taken slots of a tenant that stood at this revision; false when they have changed meanwhile.
+// PutSlots writes the taken slots of a tenant that were at this revision; false when they have changed meanwhile.
 func (q *Queue) PutSlots(ctx context.Context, tenant job.Tenant, slots []Slot, revision uint64) (bool, error) {
 	value, err := json.Marshal(slots)
 	if err != nil {

@@ -168,7 +168,7 @@ func (t topology) stream(ctx context.Context, want wanted) error {
 		if !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
 			return wrap(err, "create stream %s", want.Name)
 		}
-		found, err = made(ctx, t.js, want.Name) // another dispatcher was first, with other settings
+		found, err = streamMade(ctx, t.js, want.Name) // another dispatcher was first, with other settings
 	}
 	if err != nil || !t.changes() {
 		return wrap(err, "look up stream %s", want.Name)
@@ -208,8 +208,8 @@ func (t topology) closeWindow(ctx context.Context, stream natsjs.Stream) error {
 	return wrap(err, "update stream %s", cfg.Name)
 }
 
-// made looks up a stream that was made, and tries again until ctx ends: not every server of a cluster has it at once.
-func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream, error) {
+// streamMade looks up a stream that was made, and tries again until ctx ends: not every server of a cluster has it at once.
+func streamMade(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream, error) {
 	for {
 		stream, err := js.Stream(ctx, name)
 		if !errors.Is(err, natsjs.ErrStreamNotFound) || !Pause(ctx, rewatchPause) {
@@ -228,8 +228,8 @@ func (t topology) bucket(name, about string) wanted {
 	return w
 }
 
-// aged makes a bucket one whose keys expire, after the age that the Config gives, or the usual one.
-func aged(w wanted, given, usual time.Duration) wanted {
+// withAge makes a bucket one whose keys expire, after the age that the Config gives, or the usual one.
+func withAge(w wanted, given, usual time.Duration) wanted {
 	w.MaxAge, w.age = cmp.Or(given, usual), given != 0
 	w.Duplicates = min(w.Duplicates, w.MaxAge)
 	return w
@@ -237,12 +237,12 @@ func aged(w wanted, given, usual time.Duration) wanted {
 
 // presence makes a bucket one of presences, whose keys expire when they are not renewed.
 func (t topology) presence(w wanted) wanted {
-	return aged(w, t.cfg.PresenceTTL, defaultPresenceTTL)
+	return withAge(w, t.cfg.PresenceTTL, defaultPresenceTTL)
 }
 
-// ofAgents makes a bucket one that agents write: without roll-ups, by which the owner of one key could remove all others, and so
+// forAgents makes a bucket one that agents write: without roll-ups, by which the owner of one key could remove all others, and so
 // without markers for keys that have expired.
-func ofAgents(w wanted) wanted {
+func forAgents(w wanted) wanted {
 	w.AllowRollup, w.AllowMsgTTL, w.SubjectDeleteMarkerTTL = false, false, 0
 	return w
 }
@@ -252,20 +252,20 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.WaitingBucket, "tickets of jobs that cannot run yet"),
 		t.bucket(names.BlocksBucket, "pairs of host and workflow that are blocked, until when and why"),
 		t.bucket(names.StrikesBucket, "failures of a pair since its last success"),
-		ofAgents(t.presence(t.bucket(names.HostsBucket, "presence of hosts"))),
+		forAgents(t.presence(t.bucket(names.HostsBucket, "presence of hosts"))),
 		t.presence(t.bucket(names.DispatchersBucket, "presence of dispatchers")),
-		ofAgents(t.bucket(names.CapabilitiesBucket, "what each host can run")),
-		ofAgents(t.bucket(names.ConditionsBucket, "host states that outlive an agent: who drained it, and why it is unhealthy")),
+		forAgents(t.bucket(names.CapabilitiesBucket, "what each host can run")),
+		forAgents(t.bucket(names.ConditionsBucket, "host states that outlive an agent: who drained it, and why it is unhealthy")),
 		t.bucket(names.AffinityBucket, "rules that tie a workflow to hosts"),
 		t.bucket(names.TenantsBucket, "weights and caps of tenants"),
 		t.bucket(names.SlotsBucket, "jobs that run of tenants with a cap"),
 		t.bucket(names.GrantsBucket, grantsAbout),
 		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
-		aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), t.cfg.FilesAge, defaultFilesAge),
-		aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), 0, requestKeyAge),
+		withAge(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), t.cfg.FilesAge, defaultFilesAge),
+		withAge(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), 0, requestKeyAge),
 		t.bucket(names.UserDataBucket, "what ComfyUI's page keeps for tenants: settings, workflows"),
-		aged(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), t.cfg.EventsAge, defaultEventsAge),
-		ofAgents(aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), 0, catalogAge)),
+		withAge(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), t.cfg.EventsAge, defaultEventsAge),
+		forAgents(withAge(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), 0, catalogAge)),
 		t.bucket(names.WebhooksBucket, "addresses to which events are delivered"),
 		t.apiKeys(), // last, since it may take all the memory that is left
 	}

@@ -23,7 +23,7 @@ const (
 	// leastStream and leastBucket are the smallest maxima that streams and buckets get while NATS has no room for more.
 	leastStream = 16 << 20
 	leastBucket = 1 << 20
-	// roomProbe is a stream that exists only while vacant asks NATS how much room it has.
+	// roomProbe is a stream that exists only while freeSpace asks NATS how much room it has.
 	roomProbe = "COMFY_ROOM"
 )
 
@@ -50,13 +50,13 @@ func (t topology) limits(ctx context.Context) (int64, error) {
 	} else {
 		most /= int64(cmp.Or(t.cfg.Replicas, 1))
 	}
-	return t.vacant(ctx, most/4*3)
+	return t.freeSpace(ctx, most/4*3)
 }
 
-// vacant is room, or less when NATS has not that much. NATS refuses a stream whose maximum it has no room for, so vacant creates an
+// freeSpace is room, or less when NATS has not that much. NATS refuses a stream whose maximum it has no room for, so freeSpace creates an
 // empty one, with a half, a quarter … of room until NATS accepts it, and deletes it. When the streams have their maxima already,
 // nothing is asked. A probe that a crashed dispatcher has left is deleted first, since it would take room for ever.
-func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
+func (t topology) freeSpace(ctx context.Context, room int64) (int64, error) {
 	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
 		return 0, wrap(err, "delete stream %s", roomProbe)
 	}

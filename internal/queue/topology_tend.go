@@ -12,22 +12,22 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// tendPause is the time between two checks of the streams. An advisory of NATS that a stream was created or deleted starts one at once.
-const tendPause = 10 * time.Second
+// checkPause is the time between two checks of the streams. An advisory of NATS that a stream was created or deleted starts one at once.
+const checkPause = 10 * time.Second
 
-// tend checks for streams and buckets that another program has deleted, and makes them again unless the Queue is read-only. When
+// keepStreams checks for streams and buckets that another program has deleted, and makes them again unless the Queue is read-only. When
 // several programs do so at the same time, all use the stream of the first. The content is lost; jobs that were in COMFY_JOBS must be
 // published again.
-func (q *Queue) tend(ctx context.Context) {
-	ctx, q.stopTending = context.WithCancel(context.WithoutCancel(ctx))
+func (q *Queue) keepStreams(ctx context.Context) {
+	ctx, q.stopKeeping = context.WithCancel(context.WithoutCancel(ctx))
 	if q.cfg.ReadOnly {
 		return
 	}
 	wake := make(chan struct{}, 1)
 	stop := q.followAdvisories(wake)
-	q.tending.Go(func() {
+	q.keeping.Go(func() {
 		defer stop()
-		look := time.NewTicker(tendPause)
+		look := time.NewTicker(checkPause)
 		defer look.Stop()
 		for {
 			select {
@@ -39,14 +39,14 @@ func (q *Queue) tend(ctx context.Context) {
 				return
 			}
 			if q.Connected() {
-				q.tendOnce(ctx)
+				q.restoreMissing(ctx)
 			}
 		}
 	})
 }
 
 // followAdvisories sends to wake at every advisory of NATS about a stream, until stop. A program that may not subscribe to them
-// checks every tendPause only.
+// checks every checkPause only.
 func (q *Queue) followAdvisories(wake chan<- struct{}) (stop func()) {
 	if q.cfg.NoConsumers { // an account of its own, where nothing is made
 		return func() {}
@@ -63,16 +63,16 @@ func (q *Queue) followAdvisories(wake chan<- struct{}) (stop func()) {
 	return func() { _ = advisories.Unsubscribe() } // the connection may be closed already
 }
 
-func (q *Queue) tendOnce(ctx context.Context) {
+func (q *Queue) restoreMissing(ctx context.Context) {
 	t, before := topology{js: q.js, cfg: q.cfg, room: q.room}, q.jobs.CachedInfo().Config
 	t.cfg.PresenceTTL, t.cfg.EventsAge = q.presenceTTL, q.eventsAge
 	t.cfg.Replicas, t.cfg.LaneCap = before.Replicas, int(before.MaxMsgsPerSubject)
 	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live()} {
-		q.tendTo(ctx, want.Name, want.Name, func(ctx context.Context) error { return t.stream(ctx, want) })
+		q.restore(ctx, want.Name, want.Name, func(ctx context.Context) error { return t.stream(ctx, want) })
 	}
 	for _, want := range t.buckets() {
 		name := names.BucketOf(want.Name)
-		q.tendTo(ctx, want.Name, name, func(ctx context.Context) error {
+		q.restore(ctx, want.Name, name, func(ctx context.Context) error {
 			err := t.stream(ctx, want)
 			if err == nil && name == names.SecretsBucket {
 				err = q.makeSecrets(ctx)
@@ -82,15 +82,15 @@ func (q *Queue) tendOnce(ctx context.Context) {
 	}
 	for _, store := range stores() {
 		want := t.files(store)
-		q.tendTo(ctx, want.Name, store, func(ctx context.Context) error { return t.stream(ctx, want) })
+		q.restore(ctx, want.Name, store, func(ctx context.Context) error { return t.stream(ctx, want) })
 	}
-	if err := q.lookAtJobs(ctx); err != nil && ctx.Err() == nil && !away(err) && !errors.Is(err, natsjs.ErrStreamNotFound) {
+	if err := q.lookAtJobs(ctx); err != nil && ctx.Err() == nil && !unreachable(err) && !errors.Is(err, natsjs.ErrStreamNotFound) {
 		q.warn(err)
 	}
 }
 
-// tendTo makes a stream again when it is missing. name is that of the bucket or store that it keeps, for people.
-func (q *Queue) tendTo(ctx context.Context, stream, name string, create func(context.Context) error) {
+// restore makes a stream again when it is missing. name is that of the bucket or store that it keeps, for people.
+func (q *Queue) restore(ctx context.Context, stream, name string, create func(context.Context) error) {
 	if q.missing(ctx, stream) {
 		q.remake(ctx, name, create)
 	}

@@ -38,9 +38,9 @@ func TestWhatWasDeletedIsMadeAgain(t *testing.T) {
 	}
 	again := must(queues[1].Submit(ctx, lane, jetstream.Spec{Workflow: []byte(smallWorkflow)}))
 	m := must(queues[0].Stored(ctx, again.Sequence))
-	old := job.OwnID(before, first.Sequence)
-	if again.Sequence != first.Sequence || m.OwnID() == old {
-		t.Errorf("the job at %d has the id %s, and had %s before", again.Sequence, m.OwnID(), old)
+	old := job.GeneratedID(before, first.Sequence)
+	if again.Sequence != first.Sequence || m.GeneratedID() == old {
+		t.Errorf("the job at %d has the id %s, and had %s before", again.Sequence, m.GeneratedID(), old)
 	}
 	for _, name := range []string{
 		names.EventsStream, names.DeadStream, "KV_" + names.ConditionsBucket, "KV_" + names.TenantsBucket, "OBJ_" + names.InputsStore,

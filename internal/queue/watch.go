@@ -99,7 +99,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, of watcherOf,
 			}
 			e := entryOf(entry)
 			told, seen = told+1, max(seen, e.Revision)
-			if past.took(e, first.Created); e.Phase != Synced || after == 0 { // what stood before was given already
+			if past.took(e, first.Created); e.Phase != Synced || after == 0 { // what was there before was given already
 				tell(e)
 			}
 		case <-look.C:

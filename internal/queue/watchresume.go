@@ -20,17 +20,18 @@ import (
 
 const (
 	resumeMost = claimMarkerTTL / 2 // how long a watch may have been away; delete markers live for longer
-	marksKept  = 32
+	newestKept = 32
 )
 
 // resumption is how far a watch has given the content of a bucket. The zero value: nothing was given.
 type resumption struct {
-	made  time.Time // when the bucket was created of which everything up to the last mark was given; zero: there is none
-	whole time.Time // when it was last certain that nothing was missed
-	marks []mark    // the last keys that were given, the newest last
+	made   time.Time  // when the bucket was created of which everything up to the last of newest was given; zero: there is none
+	whole  time.Time  // when it was last certain that nothing was missed
+	newest []givenKey // the last keys that were given, the newest last
 }
 
-type mark struct {
+// givenKey is a key whose value at this revision was given.
+type givenKey struct {
 	key      string
 	revision uint64
 	time     time.Time
@@ -46,10 +47,10 @@ func (r *resumption) took(e Entry, made time.Time) {
 	if e.Key == "" {
 		return
 	}
-	if len(r.marks) == 2*marksKept {
-		r.marks = append(r.marks[:0], r.marks[marksKept:]...)
+	if len(r.newest) == 2*newestKept {
+		r.newest = append(r.newest[:0], r.newest[newestKept:]...)
 	}
-	r.marks = append(r.marks, mark{e.Key, e.Revision, e.Time})
+	r.newest = append(r.newest, givenKey{e.Key, e.Revision, e.Time})
 }
 
 // look records the result of a check of the bucket: whether nothing is missed.
@@ -61,11 +62,11 @@ func (r *resumption) look(nothing bool) {
 
 // after is the revision behind which a watch of a bucket may go on; 0: it has to begin anew.
 func (r *resumption) after(ctx context.Context, stream natsjs.Stream, kv natsjs.KeyValue) uint64 {
-	if r.made.IsZero() || !r.made.Equal(stream.CachedInfo().Created) || len(r.marks) == 0 || !within(r.whole, time.Now(), resumeMost) {
+	if r.made.IsZero() || !r.made.Equal(stream.CachedInfo().Created) || len(r.newest) == 0 || !within(r.whole, time.Now(), resumeMost) {
 		return 0
 	}
-	for n := len(r.marks) - 1; n >= max(0, len(r.marks)-marksKept); n-- {
-		m := &r.marks[n]
+	for n := len(r.newest) - 1; n >= max(0, len(r.newest)-newestKept); n-- {
+		m := &r.newest[n]
 		last, err := stream.GetLastMsgForSubject(ctx, kvSubject(kv, m.key))
 		switch {
 		case err != nil || last.Sequence < m.revision:
@@ -79,7 +80,7 @@ func (r *resumption) after(ctx context.Context, stream natsjs.Stream, kv natsjs.
 	return 0
 }
 
-// within reports whether no more than d lies between two times by either of the machine's clocks: one of them stands still while the
+// within reports whether no more than d lies between two times by either of the machine's clocks: one of them stops while the
 // machine sleeps, and the other may be set.
 func within(from, to time.Time, d time.Duration) bool {
 	wall := to.Round(0).Sub(from.Round(0))

@@ -12,13 +12,13 @@ func (f *Fleet) arrived(n int32) {
 	f.presence++
 	f.present.add(n)
 	h := f.hosts[n]
-	if h.kind == nil {
+	if h.installation == nil {
 		f.unknown.add(n)
 	} else {
-		h.kind.hosts.add(n)
+		h.installation.hosts.add(n)
 	}
 	for _, r := range f.built {
-		r.hosts.put(n, r.meets(h.kind))
+		r.hosts.put(n, r.meets(h.installation))
 	}
 	if words := (len(f.hosts) + 63) / 64; words > len(f.scratch.eligible) {
 		f.scratch.grow(words)
@@ -31,7 +31,7 @@ func (f *Fleet) departed(n int32) {
 	f.presence++
 	f.present.del(n)
 	f.unknown.del(n)
-	if k := f.hosts[n].kind; k != nil {
+	if k := f.hosts[n].installation; k != nil {
 		k.hosts.del(n)
 	}
 	for _, r := range f.built {
@@ -148,10 +148,10 @@ func (f *Fleet) recount(n int32) {
 	h := f.hosts[n]
 	f.warm(n)
 	used, online := h.used(), h.state == Online
-	f.load[h.sums.level].del(n)
+	f.load[h.sums.load].del(n)
 	f.vacant -= h.sums.vacant
 	f.kept -= h.sums.kept
-	h.sums = sums{vacant: h.vacant(), kept: len(h.offered), level: h.level()}
+	h.sums = sums{vacant: h.vacant(), kept: len(h.offered), load: h.loadLevel()}
 	f.vacant += h.sums.vacant
 	f.kept += h.sums.kept
 	f.online.put(n, online)
@@ -159,7 +159,7 @@ func (f *Fleet) recount(n int32) {
 	f.spare.put(n, online && used >= h.slots && used < h.slots+h.prefetch)
 	f.endsAt[n] = never
 	if online {
-		f.load[h.sums.level].add(n)
+		f.load[h.sums.load].add(n)
 		f.endsAt[n] = h.freeAt()
 	}
 }
@@ -208,8 +208,8 @@ func (h *host) warmest(warm []*facts) []*facts {
 	return warm
 }
 
-// level is a host's load: runs, offers and foreign prompts per slot, in eighths.
-func (h *host) level() int { return min(h.used()*8/max(h.slots, 1), levels-1) }
+// loadLevel is a host's load: runs, offers and foreign prompts per slot, in eighths.
+func (h *host) loadLevel() int { return min(h.used()*8/max(h.slots, 1), loadLevels-1) }
 
 func clampPriority(p int) int { return min(max(p, 0), priorities-1) }
 

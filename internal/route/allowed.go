@@ -13,7 +13,7 @@ func (f *Fleet) permits(w *Want, x *facts, n int32) bool {
 	return f.able(x, n) && !x.withheld[w.Tenant] && !x.blocked(n, w.Tenant, w.Size) && f.allowed(w, x, n)
 }
 
-func (f *Fleet) able(x *facts, n int32) bool { return f.reachOf(x).meets(f.hosts[n].kind) }
+func (f *Fleet) able(x *facts, n int32) bool { return f.reachOf(x).meets(f.hosts[n].installation) }
 
 // blocked reports whether one host is blocked for a tenant and size.
 func (x *facts) blocked(n int32, tenant Tenant, size int64) bool {
@@ -66,8 +66,8 @@ func (f *Fleet) idleElsewhere(x *facts) bool {
 	return f.scratch.chosen.any()
 }
 
-// patient returns until when the job should wait for a warm host instead of the permitted host n; zero when it should not.
-func (f *Fleet) patient(w *Want, x *facts, n int32, now time.Time) time.Time {
+// untilWarm returns until when the job should wait for a warm host instead of the permitted host n; zero when it should not.
+func (f *Fleet) untilWarm(w *Want, x *facts, n int32, now time.Time) time.Time {
 	if !f.free.has(n) || len(x.warm) == 0 || x.loading() <= 0 || !f.eligible(w, x, now) || !f.idleElsewhere(x) {
 		return time.Time{}
 	}

@@ -13,10 +13,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// standing is a block in force (for how long: BlockFor, policy.go), as it is kept: in some 130 bytes with the name of its job and its place in the sets,
+// keptBlock is a block in force (for how long: BlockFor, policy.go), as it is kept: in some 130 bytes with the name of its job and its place in the sets,
 // since there may be a hundred thousand.
-type standing struct {
-	cause    unique.Handle[cause]
+type keptBlock struct {
+	shared   unique.Handle[sharedFacts]
 	job      JobID
 	until    int64
 	size     int64
@@ -25,8 +25,8 @@ type standing struct {
 	level    uint16
 }
 
-// cause is what many blocks have in common.
-type cause struct {
+// sharedFacts is what many blocks have in common.
+type sharedFacts struct {
 	kind    failure.Kind
 	tenant  Tenant
 	tenants string // those that it holds for, each with a space behind it
@@ -47,53 +47,53 @@ type sizedBlocks struct {
 
 func (b *Block) odd() bool { return len(b.Own) > 0 || b.forMemory() && !b.forAll() }
 
-// PutBlock puts a block in force, in place of the pair's former one. It stands until RemoveBlock, whatever Until says:
+// PutBlock puts a block in force, in place of the pair's former one. It is in force until RemoveBlock, whatever Until says:
 // a block ends when its key in COMFY_BLOCKS does, by the clock of NATS.
 func (f *Fleet) PutBlock(b Block) {
 	f.RemoveBlock(b.Host, b.Hash)
 	x, n := f.use(b.Hash), f.number(b.Host)
 	at, _ := x.blockAt(n)
-	x.blocks = slices.Insert(x.blocks, at, standingOf(&b, n))
+	x.blocks = slices.Insert(x.blocks, at, keptBlockOf(&b, n))
 	if b.odd() {
 		b.Tenants, b.Own = slices.Clone(b.Tenants), maps.Clone(b.Own)
 		x.odd = append(x.odd, &oddBlock{b, n})
 	}
-	f.standing++
+	f.blockCount++
 	f.hosts[n].blocks++
 	f.hosts[n].refs++
 	f.ref(x)
 	x.enforce(&b, n)
-	f.mark(x)
+	f.noteChanged(x)
 }
 
-func standingOf(b *Block, n int32) *standing {
+func keptBlockOf(b *Block, n int32) *keptBlock {
 	var tenants strings.Builder
 	for _, t := range b.Tenants {
 		tenants.WriteString(string(t) + " ")
 	}
-	return &standing{
-		cause: unique.Make(cause{b.Kind, b.Tenant, tenants.String(), b.Message}),
-		job:   b.Job, until: nanos(b.Until), size: b.Size, number: n,
+	return &keptBlock{
+		shared: unique.Make(sharedFacts{b.Kind, b.Tenant, tenants.String(), b.Message}),
+		job:    b.Job, until: nanos(b.Until), size: b.Size, number: n,
 		failures: uint16(min(max(b.Failures, 0), math.MaxUint16)), level: uint16(min(max(b.Level, 0), math.MaxUint16)),
 	}
 }
 
 // blockAt is the place of a host's block among those of a hash, and whether there is one.
 func (x *facts) blockAt(n int32) (int, bool) {
-	return slices.BinarySearchFunc(x.blocks, n, func(s *standing, n int32) int { return cmp.Compare(s.number, n) })
+	return slices.BinarySearchFunc(x.blocks, n, func(s *keptBlock, n int32) int { return cmp.Compare(s.number, n) })
 }
 
 // block gives the block of a host in full; nil when there is none.
 func (x *facts) block(h *host, n int32) *Block {
-	at, stands := x.blockAt(n)
-	if !stands {
+	at, inForce := x.blockAt(n)
+	if !inForce {
 		return nil
 	}
 	if k := slices.IndexFunc(x.odd, func(o *oddBlock) bool { return o.number == n }); k >= 0 {
 		return &x.odd[k].Block
 	}
 	s := x.blocks[at]
-	c := s.cause.Value()
+	c := s.shared.Value()
 	b := &Block{
 		Host: h.id, Hash: x.hash, Kind: c.kind, Message: c.message, Job: s.job, Tenant: c.tenant,
 		Failures: int(s.failures), Level: int(s.level), Size: s.size, Until: moment(s.until),
@@ -117,9 +117,9 @@ func (f *Fleet) RemoveBlock(id HostID, hash workflow.Hash) bool {
 	}
 	x.odd = slices.DeleteFunc(x.odd, func(o *oddBlock) bool { return o.number == n })
 	x.lift(b, n)
-	f.standing--
+	f.blockCount--
 	f.hosts[n].blocks--
-	f.mark(x)
+	f.noteChanged(x)
 	f.unref(x)
 	f.hosts[n].refs--
 	f.freeNumber(n)
@@ -204,7 +204,7 @@ func (x *facts) removeBlocked(s set, tenant Tenant, size int64) {
 	}
 }
 
-// Blocked gives the block of a pair, as long as it stands.
+// Blocked gives the block of a pair, while it is in force.
 func (f *Fleet) Blocked(id HostID, hash workflow.Hash) (Block, bool) {
 	if b, _, _ := f.find(id, hash); b != nil {
 		return *b, true
@@ -212,21 +212,21 @@ func (f *Fleet) Blocked(id HostID, hash workflow.Hash) (Block, bool) {
 	return Block{}, false
 }
 
-// HasBlock reports whether a block of a pair stands.
+// HasBlock reports whether a pair has a block in force.
 func (f *Fleet) HasBlock(id HostID, hash workflow.Hash) bool {
 	x := f.hashes[hash]
 	n, known := f.numbers[id]
 	if x == nil || !known {
 		return false
 	}
-	_, stands := x.blockAt(n)
-	return stands
+	_, inForce := x.blockAt(n)
+	return inForce
 }
 
-// BlockCount is how many blocks stand.
-func (f *Fleet) BlockCount() int { return f.standing }
+// BlockCount is how many blocks are in force.
+func (f *Fleet) BlockCount() int { return f.blockCount }
 
-// Counts is how many blocks stand on a host, and how many of its pairs have strikes.
+// Counts is how many blocks are in force on a host, and how many of its pairs have strikes.
 func (f *Fleet) Counts(id HostID) (blocks, struck int) {
 	if n, known := f.numbers[id]; known {
 		return int(f.hosts[n].blocks), int(f.hosts[n].struck)
@@ -245,7 +245,7 @@ func (f *Fleet) EachBlock(pause func() bool) iter.Seq2[HostID, workflow.Hash] {
 				blocked = append(blocked, s.number)
 			}
 			for _, n := range blocked {
-				if _, stands := x.blockAt(n); stands && !visit(f.hosts[n].id, hash) {
+				if _, inForce := x.blockAt(n); inForce && !visit(f.hosts[n].id, hash) {
 					return
 				}
 			}

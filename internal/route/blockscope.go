@@ -7,7 +7,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// HoldsFor reports whether b keeps a job of this tenant and size away, as long as b stands.
+// HoldsFor reports whether b keeps a job of this tenant and size away, while b is in force.
 func (b *Block) HoldsFor(tenant Tenant, size int64) bool {
 	least, held := b.from(tenant)
 	return held && atWorst(size) >= least

@@ -57,7 +57,7 @@ const placesOfSlice = 16
 // into another, and the classes of both may be made or discarded.
 const workOfMove = 8
 
-// relaneSome moves tickets that stand in a lane of another priority than they count as. It goes around all places once after the
+// relaneSome moves tickets that are in a lane of another priority than they count as. It goes around all places once after the
 // ceiling of a tenant with tickets has changed.
 func (r *Room) relaneSome(left int) int {
 	for ; r.toRelane > 0 && left > 0; left-- {

@@ -10,7 +10,7 @@ type scratch struct {
 	chosen   set // candidates, narrowed step by step
 	term     set // hosts that the names and labels of one list stand for
 	planes   [4]set
-	met      set // kinds
+	met      set // installations
 }
 
 func (s *scratch) grow(words int) {
@@ -85,7 +85,7 @@ func (f *Fleet) candidates(x *facts, c, of set) {
 	c.copyFrom(f.scratch.eligible)
 	c.and(of)
 	if f.onlyHome {
-		c.and(f.own)
+		c.and(f.assignable)
 	}
 	x.removeProbation(c, &f.scratch.term)
 }

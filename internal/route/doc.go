@@ -34,7 +34,7 @@
 //	success.go      what a success clears
 //	policy.go       how many failures make a block, and how long it lasts: the cooldown (Policy.BlockFor)
 //	blockscope.go   for which jobs a block holds
-//	blocks.go       the blocks that stand, in the fleet
+//	blocks.go       the blocks in force, in the fleet
 //	guilt.go        tenants whose jobs took hosts down
 //
 // Whose turn it is:

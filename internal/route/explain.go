@@ -54,7 +54,7 @@ func (f *Fleet) ExplainSome(w Want, after HostID, most int, now time.Time) []Hos
 	}
 	verdicts := make([]HostVerdict, 0, min(most, len(f.byName)-at))
 	for _, n := range f.byName[at:] {
-		if h := f.hosts[n]; !h.present && h.kind == nil {
+		if h := f.hosts[n]; !h.present && h.installation == nil {
 			continue
 		}
 		if len(verdicts) == most {
@@ -183,10 +183,10 @@ func (h *host) restText() string {
 }
 
 func (x *facts) missing(h *host) string {
-	if h.kind == nil {
+	if h.installation == nil {
 		return ""
 	}
-	missing := x.requirements.Missing(h.kind.capability)
+	missing := x.requirements.Missing(h.installation.capability)
 	texts := make([]string, 0, len(missing))
 	for _, m := range missing {
 		texts = append(texts, m.String())

@@ -19,7 +19,7 @@ func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
 func (f *Fleet) Left() map[string]int {
 	left := map[string]int{
 		"numbers": len(f.numbers), "numbers in use": len(f.hosts) - len(f.unused), "labels": len(f.labels), "memory sizes": len(f.memory),
-		"kinds": len(f.kinds), "blocks in force": f.standing, "owners": len(f.given.of), "owned": f.given.owned.count(),
+		"installations": len(f.installations), "blocks in force": f.blockCount, "tenants with grants": len(f.given.of), "restricted": f.given.restricted.count(),
 		"online": f.online.count(), "free": f.free.count(), "spare": f.spare.count(), "home": f.home.count(), "unknown": f.unknown.count(),
 		"vacant": f.vacant, "kept": f.kept, "hashes not idle": len(f.hashes) - f.idle.n,
 	}

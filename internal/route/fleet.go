@@ -13,8 +13,8 @@ import (
 const (
 	// warmDepth is how many of a host's recent hashes count as warm.
 	warmDepth = 4
-	// levels is how finely load is told apart.
-	levels = 32
+	// loadLevels is how many levels of load are distinguished.
+	loadLevels = 32
 )
 
 // Fleet is all that is known of hosts. It is not safe for concurrent use. The zero value is not ready; see
@@ -27,37 +27,37 @@ type Fleet struct {
 	unused  []int32
 	byName  []int32 // numbers in the order of the names
 
-	present  set // hosts that have presence
-	skilled  set // hosts whose capability is known
-	blamed   set // unhealthy hosts of which it is known whose job they ran
-	online   set // state online
-	free     set // online, with a slot that runs nothing
-	spare    set // online, no slot, but room to hold one more job
-	home     set
-	leaves   bool // hosts at home elsewhere are left to their homes; see LeaveToHomes
-	onlyHome bool // only hosts in own may be chosen now
-	own      set  // hosts to which this dispatcher may give waiting jobs, when they are left to homes
-	given    grants
-	load     [levels]set // online hosts by load
-	labels   map[string]*hostSet
-	memory   map[int64]*hostSet
+	present    set // hosts that have presence
+	described  set // hosts whose capability is known
+	blamed     set // unhealthy hosts of which it is known whose job they ran
+	online     set // state online
+	free       set // online, with a slot that runs nothing
+	spare      set // online, no slot, but room to hold one more job
+	home       set
+	leaves     bool // hosts at home elsewhere are left to their homes; see LeaveToHomes
+	onlyHome   bool // only hosts in assignable may be chosen now
+	assignable set  // hosts to which this dispatcher may give waiting jobs, when they are left to homes
+	given      grants
+	load       [loadLevels]set // online hosts by load
+	labels     map[string]*hostSet
+	memory     map[int64]*hostSet
 
-	kinds      map[uint64]*kind // capabilities by digest
-	kindList   []*kind          // the same, the newest last
-	kindsMade  uint64           // how many there have been
-	freeKinds  []int32          // numbers that no kind has any more
-	unknown    set              // present hosts whose capability is unknown
-	reaches    map[uint64]*reach
-	everything *reach   // of hashes whose requirements are not known
-	built      []*reach // whose hosts are up to date
+	installations     map[uint64]*installation // capabilities by digest
+	installationList  []*installation          // the same, the newest last
+	installationsMade uint64                   // how many there have been
+	freeInstallations []int32                  // numbers that no installation has any more
+	unknown           set                      // present hosts whose capability is unknown
+	reaches           map[uint64]*reach
+	everything        *reach   // of hashes whose requirements are not known
+	built             []*reach // whose hosts are up to date
 
-	hashes   map[workflow.Hash]*facts
-	idle     ring // facts that nothing refers to
-	models   map[string]*model
-	tenants  map[Tenant]*tenantFacts
-	forgetAt int // number of tenants at which those without settings, jobs and lanes are removed
-	usual    int // the most jobs that a tenant without settings may run at once; 0 = no cap
-	standing int // blocks
+	hashes     map[workflow.Hash]*facts
+	idle       ring // facts that nothing refers to
+	models     map[string]*model
+	tenants    map[Tenant]*tenantFacts
+	forgetAt   int // number of tenants at which those without settings, jobs and lanes are removed
+	usual      int // the most jobs that a tenant without settings may run at once; 0 = no cap
+	blockCount int // blocks in force
 
 	vacant int // jobs that online hosts would take beyond those that they have
 	kept   int // jobs that are occupied and that no host reports as running
@@ -72,12 +72,12 @@ type Fleet struct {
 }
 
 type host struct {
-	id      HostID
-	present bool  // PutHost is newer than RemoveHost
-	refs    int   // blocks and strikes that hold the number
-	blocks  int32 // that stand
-	struck  int32 // hashes with strikes
-	kind    *kind
+	id           HostID
+	present      bool  // PutHost is newer than RemoveHost
+	refs         int   // blocks and strikes that hold the number
+	blocks       int32 // in force
+	struck       int32 // hashes with strikes
+	installation *installation
 
 	state    Availability
 	slots    int
@@ -101,7 +101,7 @@ type host struct {
 }
 
 // sums is what a host contributes to the fleet's sums and sets.
-type sums struct{ vacant, kept, level int }
+type sums struct{ vacant, kept, load int }
 
 type run struct {
 	Run
@@ -130,7 +130,7 @@ type tenantFacts struct {
 func NewFleet() *Fleet {
 	f := &Fleet{
 		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
-		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
+		installations: map[uint64]*installation{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
 		tenants: map[Tenant]*tenantFacts{},
 		changed: map[*facts]struct{}{}, forgetAt: tenantsKept, reaches: map[uint64]*reach{}, everything: &reach{all: true},
 	}
@@ -156,7 +156,7 @@ func (f *Fleet) number(id HostID) int32 {
 	return n
 }
 
-// placeByName returns where a name stands in byName, or would stand.
+// placeByName returns where a name is in byName, or would be.
 func (f *Fleet) placeByName(id HostID) (int, bool) {
 	return slices.BinarySearchFunc(f.byName, id, func(n int32, id HostID) int { return strings.Compare(string(f.hosts[n].id), string(id)) })
 }
@@ -164,7 +164,7 @@ func (f *Fleet) placeByName(id HostID) (int, bool) {
 // freeNumber makes the number free for another host when nothing refers to it.
 func (f *Fleet) freeNumber(n int32) {
 	h := f.hosts[n]
-	if h.present || h.refs > 0 || h.kind != nil {
+	if h.present || h.refs > 0 || h.installation != nil {
 		return
 	}
 	delete(f.numbers, h.id)
@@ -199,7 +199,7 @@ func (f *Fleet) describe(n int32, s HostState) {
 	h := f.hosts[n]
 	h.home, h.until, h.why = s.Home, s.Until, s.Why
 	f.home.put(n, s.Home)
-	f.own.put(n, s.Home || s.Open)
+	f.assignable.put(n, s.Home || s.Open)
 	if h.memory != s.Memory {
 		f.setMemory(n, s.Memory)
 	}
@@ -273,7 +273,7 @@ func (f *Fleet) RemoveHost(id HostID) {
 	f.setLabels(n, nil)
 	f.setMemory(n, 0)
 	f.home.del(n)
-	f.own.del(n)
+	f.assignable.del(n)
 	f.departed(n)
 	f.freeNumber(n)
 }
@@ -355,8 +355,8 @@ func (f *Fleet) weight(t Tenant) float64 {
 // changedKept bounds Fleet.changed while no Room reads it.
 const changedKept = 4096
 
-// mark records that the blocks, requirements or affinity of a hash have changed.
-func (f *Fleet) mark(x *facts) {
+// noteChanged records that the blocks, requirements or affinity of a hash have changed.
+func (f *Fleet) noteChanged(x *facts) {
 	if len(f.changed) >= changedKept {
 		clear(f.changed)
 		f.renewed++

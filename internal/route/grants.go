@@ -3,14 +3,14 @@ package route
 // grants are the hosts that are given to some tenants: no other tenant's job goes there. With the zero value every
 // tenant may have every host.
 type grants struct {
-	owned set            // hosts that are given to some tenants only
-	of    map[Tenant]set // of these hosts, those of each tenant
+	restricted set            // hosts that are given to some tenants only
+	of         map[Tenant]set // of these hosts, those of each tenant
 }
 
 // PutGrant gives a host to these tenants alone; with an empty list no tenant may have it.
 func (f *Fleet) PutGrant(id HostID, tenants []Tenant) {
 	n := f.number(id)
-	if !f.given.owned.has(n) {
+	if !f.given.restricted.has(n) {
 		f.hosts[n].refs++
 	}
 	f.given.put(n, tenants)
@@ -19,7 +19,7 @@ func (f *Fleet) PutGrant(id HostID, tenants []Tenant) {
 // RemoveGrant gives a host to all tenants again.
 func (f *Fleet) RemoveGrant(id HostID) {
 	n, ok := f.numbers[id]
-	if !ok || !f.given.owned.has(n) {
+	if !ok || !f.given.restricted.has(n) {
 		return
 	}
 	f.given.remove(n)
@@ -29,7 +29,7 @@ func (f *Fleet) RemoveGrant(id HostID) {
 
 func (g *grants) put(n int32, tenants []Tenant) {
 	g.remove(n)
-	g.owned.add(n)
+	g.restricted.add(n)
 	if g.of == nil {
 		g.of = map[Tenant]set{}
 	}
@@ -41,7 +41,7 @@ func (g *grants) put(n int32, tenants []Tenant) {
 }
 
 func (g *grants) remove(n int32) {
-	g.owned.del(n)
+	g.restricted.del(n)
 	for t, hosts := range g.of {
 		if hosts.del(n); !hosts.any() {
 			delete(g.of, t)
@@ -50,14 +50,14 @@ func (g *grants) remove(n int32) {
 }
 
 // bar reports whether a host does not serve a tenant.
-func (g *grants) bar(n int32, t Tenant) bool { return g.owned.has(n) && !g.of[t].has(n) }
+func (g *grants) bar(n int32, t Tenant) bool { return g.restricted.has(n) && !g.of[t].has(n) }
 
 // removeBarred removes from s the hosts that do not serve a tenant.
 func (g *grants) removeBarred(s set, t Tenant) {
-	own := g.of[t]
-	for i, w := range g.owned[:min(len(s), len(g.owned))] {
-		if i < len(own) {
-			w &^= own[i]
+	theirs := g.of[t]
+	for i, w := range g.restricted[:min(len(s), len(g.restricted))] {
+		if i < len(theirs) {
+			w &^= theirs[i]
 		}
 		s[i] &^= w
 	}
@@ -65,13 +65,13 @@ func (g *grants) removeBarred(s set, t Tenant) {
 
 // serve reports whether a host that is in both sets serves the tenant.
 func (g *grants) serve(a, b set, t Tenant) bool {
-	own := g.of[t]
+	theirs := g.of[t]
 	for i := range min(len(a), len(b)) {
 		w := a[i] & b[i]
-		if w != 0 && i < len(g.owned) {
-			barred := g.owned[i]
-			if i < len(own) {
-				barred &^= own[i]
+		if w != 0 && i < len(g.restricted) {
+			barred := g.restricted[i]
+			if i < len(theirs) {
+				barred &^= theirs[i]
 			}
 			w &^= barred
 		}

@@ -99,16 +99,16 @@ func (f *Fleet) Prospects(w Want, asked []string, has func(workflow.Capability) 
 		if !known {
 			continue
 		}
-		if k := f.hosts[n].kind; k != nil && !has(k.capability) {
+		if k := f.hosts[n].installation; k != nil && !has(k.capability) {
 			lacked = true
 		}
 		c.del(n)
 	}
-	return c.any(), lacked && slices.ContainsFunc(f.kindList, func(k *kind) bool { return k.hosts.meets(c) && has(k.capability) })
+	return c.any(), lacked && slices.ContainsFunc(f.installationList, func(k *installation) bool { return k.hosts.meets(c) && has(k.capability) })
 }
 
 // Varied reports whether hosts differ in what they can run.
-func (f *Fleet) Varied() bool { return len(f.kinds) > 1 }
+func (f *Fleet) Varied() bool { return len(f.installations) > 1 }
 
 // Lacking lists the online hosts that are known to lack something, as long as one that is right for the job is not;
 // nil when all have it or none has, and when they are more than most.
@@ -116,8 +116,8 @@ func (f *Fleet) Lacking(w Want, has func(workflow.Capability) bool, most int) []
 	if !f.Varied() {
 		return nil
 	}
-	lacking, n := make([]*kind, 0, len(f.kinds)), 0
-	for _, k := range f.kindList {
+	lacking, n := make([]*installation, 0, len(f.installations)), 0
+	for _, k := range f.installationList {
 		if !has(k.capability) {
 			lacking = append(lacking, k)
 			n += k.hosts.count()
@@ -134,8 +134,8 @@ func (f *Fleet) Lacking(w Want, has func(workflow.Capability) bool, most int) []
 	return hosts
 }
 
-// right reports whether a host of no such kind is online and right for the job.
-func (f *Fleet) right(w Want, without []*kind) bool {
+// right reports whether a host of another installation than these is online and right for the job.
+func (f *Fleet) right(w Want, without []*installation) bool {
 	c := f.scratch.chosen
 	f.fit(&w, f.use(w.Hash), c)
 	f.terms(w.Avoid)

@@ -30,11 +30,11 @@ type facts struct {
 	compiled     workflow.Compiled
 	models       []*model
 	reach        *reach // nil = not asked for yet
-	judged       uint64 // Fleet.kindsMade when reach was found
+	judged       uint64 // Fleet.installationsMade when reach was found
 
-	blocks    []*standing // by host number
-	everyone  hostSet     // hosts with a block for all tenants and sizes
-	incapable hostSet     // those of kind incapable
+	blocks    []*keptBlock // by host number
+	everyone  hostSet      // hosts with a block for all tenants and sizes
+	incapable hostSet      // those of kind incapable
 	tenants   map[Tenant]*hostSet
 	sized     []sizedBlocks // out_of_memory for all tenants, smallest first
 	odd       []*oddBlock
@@ -61,14 +61,14 @@ type model struct {
 	refs  int     // facts that need it
 }
 
-// kind is one capability, which hosts of equal installation share.
-type kind struct {
+// installation is one capability, which all hosts that are installed alike share.
+type installation struct {
 	capability workflow.Capability
 	digest     uint64
 	refs       int // hosts that have it, present or not
 	hosts      set // those that are present
 	number     int32
-	made       uint64 // Fleet.kindsMade when it came
+	made       uint64 // Fleet.installationsMade when it came
 }
 
 // ring keeps facts in the order of their last use.
@@ -170,7 +170,7 @@ func (f *Fleet) PutRequirements(hash workflow.Hash, r workflow.Requirements) {
 	x.known, x.requirements, x.compiled = true, r, r.Compile()
 	f.dropReach(x)
 	x.judged = 0
-	f.mark(x)
+	f.noteChanged(x)
 	names := make([]string, 0, len(r.Models))
 	for _, m := range r.Models {
 		names = append(names, m.File)
@@ -221,23 +221,23 @@ func (f *Fleet) updateModels(n int32) {
 func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	n := f.number(id)
 	h := f.hosts[n]
-	if h.kind != nil && h.kind.capability.Equal(c) {
+	if h.installation != nil && h.installation.capability.Equal(c) {
 		return
 	}
-	f.dropKind(n)
+	f.dropInstallation(n)
 	digest := c.Digest()
-	k := f.kinds[digest]
+	k := f.installations[digest]
 	for k != nil && !k.capability.Equal(c) { // a host may report an invented capability that has the digest of another
 		digest++
-		k = f.kinds[digest]
+		k = f.installations[digest]
 	}
 	if k == nil {
-		k = &kind{capability: c, digest: digest}
-		f.addKind(k)
+		k = &installation{capability: c, digest: digest}
+		f.addInstallation(k)
 	}
 	k.refs++
-	h.kind = k
-	f.skilled.add(n)
+	h.installation = k
+	f.described.add(n)
 	if h.present {
 		f.unknown.del(n)
 		f.arrived(n)
@@ -246,8 +246,8 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 
 // Capability is what a host can run. When that is unknown it is the zero Capability.
 func (f *Fleet) Capability(id HostID) workflow.Capability {
-	if n, ok := f.numbers[id]; ok && f.hosts[n].kind != nil {
-		return f.hosts[n].kind.capability
+	if n, ok := f.numbers[id]; ok && f.hosts[n].installation != nil {
+		return f.hosts[n].installation.capability
 	}
 	return workflow.Capability{}
 }
@@ -255,27 +255,27 @@ func (f *Fleet) Capability(id HostID) workflow.Capability {
 // RemoveCapability forgets what a host can run: it counts as capable of everything.
 func (f *Fleet) RemoveCapability(id HostID) {
 	n, ok := f.numbers[id]
-	if !ok || f.hosts[n].kind == nil {
+	if !ok || f.hosts[n].installation == nil {
 		return
 	}
-	f.dropKind(n)
+	f.dropInstallation(n)
 	if f.hosts[n].present {
 		f.arrived(n)
 	}
 	f.freeNumber(n)
 }
 
-func (f *Fleet) dropKind(n int32) {
+func (f *Fleet) dropInstallation(n int32) {
 	h := f.hosts[n]
-	if h.kind == nil {
+	if h.installation == nil {
 		return
 	}
-	f.skilled.del(n)
-	h.kind.hosts.del(n)
-	if h.kind.refs--; h.kind.refs == 0 {
-		f.removeKind(h.kind)
+	f.described.del(n)
+	h.installation.hosts.del(n)
+	if h.installation.refs--; h.installation.refs == 0 {
+		f.removeInstallation(h.installation)
 	}
-	h.kind = nil
+	h.installation = nil
 }
 
 func (x *facts) warmAt(i int) *hostSet {
@@ -296,7 +296,7 @@ func (f *Fleet) PutAffinity(hash workflow.Hash, prefer, exclude []string) {
 		x.affinity = &affinity{prefer: slices.Clone(prefer), exclude: slices.Clone(exclude)}
 		f.ref(x)
 	}
-	f.mark(x)
+	f.noteChanged(x)
 }
 
 // mean is a running mean of roughly the last twelve observations.

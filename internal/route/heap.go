@@ -18,7 +18,7 @@ func heapPush[T any, O order[T]](h []T, x T, o O) []T {
 	return h
 }
 
-// heapRemove takes out the element that stands at a place.
+// heapRemove takes out the element at a place.
 func heapRemove[T any, O order[T]](h []T, at int, o O) []T {
 	var zero T
 	last := len(h) - 1

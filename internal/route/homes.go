@@ -23,23 +23,23 @@ func (f *Fleet) HasSlots(id HostID) bool {
 	return ok && f.hosts[n].used() <= f.hosts[n].slots
 }
 
-// findOwn sets own to the hosts of roomy that are at home here.
-func (r *Room) findOwn(f *Fleet) {
+// findAssignable sets assignable to the hosts of roomy that are at home here.
+func (r *Room) findAssignable(f *Fleet) {
 	if f.leaves {
-		r.own = append(r.own[:0], r.roomy...)
-		r.own.and(f.own)
+		r.assignable = append(r.assignable[:0], r.roomy...)
+		r.assignable.and(f.assignable)
 	}
 }
 
-// own reports whether this dispatcher may give the waiting jobs of any tenant to a host of a pool that the search is about.
-func (s *search) own(p *pool) bool {
+// assignable reports whether this dispatcher may give the waiting jobs of any tenant to a host of a pool that the search is about.
+func (s *search) assignable(p *pool) bool {
 	switch {
 	case !s.fleet.leaves:
 		return true
 	case s.host >= 0:
-		return s.fleet.own.has(s.host)
+		return s.fleet.assignable.has(s.host)
 	}
-	return p.mask.meets(s.room.own)
+	return p.mask.meets(s.room.assignable)
 }
 
 func (t *tenantFacts) hasCap() bool { return t.maxRunning > 0 }
@@ -52,7 +52,7 @@ func (s *search) chooseFor(c *class, w *Want) decision {
 	}
 	if s.left < leftMost && (c.left == 0 || s.room.now-c.left < int64(LeaveTime)) {
 		d := f.choose(w, s.now)
-		if d.host < 0 || f.own.has(d.host) {
+		if d.host < 0 || f.assignable.has(d.host) {
 			return d
 		}
 		s.leave(c)

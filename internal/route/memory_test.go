@@ -161,13 +161,13 @@ func TestNoTenantDecidesAloneHowBigTheJobsOfOthersMayBe(t *testing.T) {
 		}
 	}
 	if !f.RemoveBlock("a", hashOf(1)) {
-		t.Error("the block did not stand")
+		t.Error("the block is not in force")
 	}
 	if w := want(1); !f.May(w, "a", noon) {
 		t.Error("something is left of the block")
 	}
 	if _, lift, _ := s.Success("acme", 5000, noon, noon); !lift {
-		t.Error("a job as big as the biggest has run, and the block stands")
+		t.Error("a job as big as the biggest has run, and the block is still in force")
 	}
 }
 

@@ -3,7 +3,7 @@ package route
 import "time"
 
 // Position is the place of a ticket among all that wait, from 1, and how many wait; 0 when it is not there. It counts as
-// before it: lanes of higher priority, with age; of its own lane, lower sequences; of every other lane of its level, as
+// before it: lanes of higher priority, with age; of its own lane, lower sequences; of every other lane with its aged priority, as
 // many as have their turn before it, by weight and by what both have used. Lanes of tenants that may start nothing now
 // do not count. Tickets that are not due come last.
 func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int) {
@@ -33,22 +33,22 @@ func (r *Room) PlaceOf(f *Fleet, t Tenant, priority int, now time.Time) int {
 	return l.depth + r.ahead(f, l, l.depth) + 1
 }
 
-// ahead is how many tickets of other lanes come before a ticket of lane l before which own others stand in that lane.
+// ahead is how many tickets of other lanes come before a ticket of lane l that comes after own others of that lane.
 func (r *Room) ahead(f *Fleet, l *lane, own int) int {
 	step, scale := int64(r.ageStep()), r.scale(r.now)
 	if l.facts == nil {
 		l.resolveTenant(f)
 	}
-	level, rank, weight, n := l.level(r.now, step), l.rank(scale), f.weight(l.tenant), 0
+	aged, rank, weight, n := l.agedPriority(r.now, step), l.rank(scale), f.weight(l.tenant), 0
 	for _, o := range r.lanes {
 		if o == l || o.depth == 0 {
 			continue
 		}
 		o.resolveTenant(f)
-		stands := o.tenant != l.tenant && (o.facts.full() || o.facts.liable())
-		switch other := o.level(r.now, step); {
-		case stands || other < level:
-		case other > level:
+		closed := o.tenant != l.tenant && (o.facts.full() || o.facts.liable())
+		switch other := o.agedPriority(r.now, step); {
+		case closed || other < aged:
+		case other > aged:
 			n += o.depth
 		default:
 			turns := int(float64(own) * f.weight(o.tenant) / weight)

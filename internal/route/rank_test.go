@@ -238,12 +238,12 @@ func TestPairsAreVisitedUntilTheVisitorOrThePauseSaysNo(t *testing.T) {
 		break
 	}
 	for host, hash := range f.EachBlock(func() bool { return true }) {
-		count("blocks that still stood")
+		count("blocks still in force")
 		f.RemoveBlock(map[route.HostID]route.HostID{"a": "b", "b": "a"}[host], hash)
 	}
 	want := map[string]int{
 		"pauses of blocks": 3, "blocks": 6, "pauses of strikes": 3, "strikes": 6, "blocks of one workflow": 2, "strikes of one workflow": 2,
-		"first block": 1, "first strikes": 1, "blocks that still stood": 3,
+		"first block": 1, "first strikes": 1, "blocks still in force": 3,
 	}
 	if diff := cmp.Diff(want, visits); diff != "" {
 		t.Error(diff)

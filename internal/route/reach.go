@@ -13,20 +13,20 @@ const capableKept = 4096
 // reach is which installations can run some workflows, and so which hosts. Workflows that the same installations can run
 // share one, so that a host that comes or goes changes a few of these and no workflow.
 type reach struct {
-	met   set // kinds, by number
+	met   set // installations, by number
 	all   bool
 	key   uint64 // of Fleet.reaches
 	refs  int    // workflows and pools that have it
-	hosts set    // present hosts of these kinds, and those of no known kind; nil = not kept up to date
+	hosts set    // present hosts of these installations, and those whose installation is not known; nil = not kept up to date
 }
 
-// meets reports whether hosts of a kind are capable; nil is the unknown kind.
-func (r *reach) meets(k *kind) bool { return r.all || k == nil || r.met.has(k.number) }
+// meets reports whether hosts of an installation are capable; nil is an installation that is not known.
+func (r *reach) meets(k *installation) bool { return r.all || k == nil || r.met.has(k.number) }
 
-// reachOf returns the reach of a hash, looking at the kinds that have come since it was asked for last.
+// reachOf returns the reach of a hash, looking at the installations that have come since it was asked for last.
 func (f *Fleet) reachOf(x *facts) *reach {
 	switch {
-	case x.reach != nil && (x.reach.all || x.judged == f.kindsMade):
+	case x.reach != nil && (x.reach.all || x.judged == f.installationsMade):
 		return x.reach
 	case !x.known:
 		x.reach = f.everything
@@ -37,14 +37,14 @@ func (f *Fleet) reachOf(x *facts) *reach {
 	if x.reach != nil {
 		met = append(met, x.reach.met...)
 	}
-	from := sort.Search(len(f.kindList), func(i int) bool { return f.kindList[i].made > x.judged })
-	for _, k := range f.kindList[from:] {
+	from := sort.Search(len(f.installationList), func(i int) bool { return f.installationList[i].made > x.judged })
+	for _, k := range f.installationList[from:] {
 		if x.compiled.MetBy(k.capability) {
 			met.add(k.number)
 			changed = true
 		}
 	}
-	x.judged, f.scratch.met = f.kindsMade, met
+	x.judged, f.scratch.met = f.installationsMade, met
 	if changed {
 		next := f.reachFor(met)
 		f.dropReach(x)
@@ -53,7 +53,7 @@ func (f *Fleet) reachOf(x *facts) *reach {
 	return x.reach
 }
 
-// reachFor returns the reach of a set of kinds, and counts one more reference to it.
+// reachFor returns the reach of a set of installations, and counts one more reference to it.
 func (f *Fleet) reachFor(met set) *reach {
 	met = met[:trimmed(met)]
 	key := contentKey(met)
@@ -97,7 +97,7 @@ func (f *Fleet) hostsIn(r *reach) set {
 	}
 	r.hosts = make(set, max(len(f.scratch.eligible), 1))
 	r.hosts.copyFrom(f.unknown)
-	for _, k := range f.kindList {
+	for _, k := range f.installationList {
 		if r.meets(k) {
 			for i, w := range k.hosts {
 				r.hosts[i] |= w
@@ -111,27 +111,27 @@ func (f *Fleet) hostsIn(r *reach) set {
 	return r.hosts
 }
 
-// addKind gives a new kind its number.
-func (f *Fleet) addKind(k *kind) {
-	f.kindsMade++
+// addInstallation gives a new installation its number.
+func (f *Fleet) addInstallation(k *installation) {
+	f.installationsMade++
 	f.renewed++
-	k.made, k.number = f.kindsMade, int32(len(f.kindList))
-	if n := len(f.freeKinds); n > 0 {
-		k.number, f.freeKinds = f.freeKinds[n-1], f.freeKinds[:n-1]
+	k.made, k.number = f.installationsMade, int32(len(f.installationList))
+	if n := len(f.freeInstallations); n > 0 {
+		k.number, f.freeInstallations = f.freeInstallations[n-1], f.freeInstallations[:n-1]
 	}
-	f.kinds[k.digest] = k
-	f.kindList = append(f.kindList, k)
+	f.installations[k.digest] = k
+	f.installationList = append(f.installationList, k)
 }
 
-// removeKind makes the number of a kind that no host has any more free for another.
-func (f *Fleet) removeKind(k *kind) {
+// removeInstallation makes the number of an installation that no host has any more free for another.
+func (f *Fleet) removeInstallation(k *installation) {
 	for _, r := range f.reaches {
 		r.met.del(k.number)
 	}
-	f.freeKinds = append(f.freeKinds, k.number)
-	at := slices.Index(f.kindList, k)
-	f.kindList = slices.Delete(f.kindList, at, at+1)
-	delete(f.kinds, k.digest)
+	f.freeInstallations = append(f.freeInstallations, k.number)
+	at := slices.Index(f.installationList, k)
+	f.installationList = slices.Delete(f.installationList, at, at+1)
+	delete(f.installations, k.digest)
 }
 
 // Reach is how many online hosts can run a hash, how many are online, and on how many it is blocked. Of a hash that is not known

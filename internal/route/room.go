@@ -82,7 +82,7 @@ type Room struct {
 	ceilings  map[Tenant]int // of tenants that have one of their own
 	usual     int            // ceiling of the others
 	newcomers []*lane        // were empty, and have got tickets since the last decision
-	toRelane  int            // places where tickets may stand in another lane than they count as
+	toRelane  int            // places where tickets may be in another lane than they count as
 	relaneAt  int            // the first of them
 	forgetAt  int
 	virtual   [priorities]float64 // rank of the lane that was served last
@@ -90,13 +90,13 @@ type Room struct {
 	now       int64               // of the last decision
 	again     int64               // when a wait for a warm host ends; 0 = none
 
-	fleet    *Fleet
-	renewed  uint64 // Fleet.renewed when all groups were last to be placed anew
-	behind   bool
-	frontier []int
-	passed   []*class // of the search under way: hosts are blocked for them
-	roomy    set      // hosts with room for a job
-	own      set      // of roomy the hosts at home here, when the others are left to their homes
+	fleet      *Fleet
+	renewed    uint64 // Fleet.renewed when all groups were last to be placed anew
+	behind     bool
+	frontier   []int
+	passed     []*class // of the search under way: hosts are blocked for them
+	roomy      set      // hosts with room for a job
+	assignable set      // of roomy the hosts at home here, when the others are left to their homes
 }
 
 // NewRoom returns an empty room.
@@ -135,7 +135,7 @@ func (r *Room) Put(t Ticket) {
 		x.times = &times{nanos(t.NotBefore), nanos(t.Expires)}
 	}
 	for kind, at := range r.moments(i) {
-		if at != before[kind] { // otherwise the timer of the ticket that it replaces stands
+		if at != before[kind] { // otherwise the timer of the ticket that it replaces is kept
 			r.timers.add(at, t.Sequence, timerKind(kind))
 		}
 	}

@@ -95,9 +95,9 @@ func (r *Room) scale(now int64) float64 {
 	return 1
 }
 
-// level is a lane's priority with age: one more for each step that it has had jobs and none of them was chosen, up to the
+// agedPriority is a lane's priority with its age: one more for each step that it has had jobs and none of them was chosen, up to the
 // most that its tenant's jobs count as.
-func (l *lane) level(now, step int64) int {
+func (l *lane) agedPriority(now, step int64) int {
 	if now-l.since < step {
 		return l.priority
 	}

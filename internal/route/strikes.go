@@ -26,7 +26,7 @@ type Strikes struct {
 	Suspects []Suspicion `json:"suspects,omitempty"`
 	// Guilty are the tenants whose jobs of this hash take hosts down, each with the proof as a text for people.
 	Guilty map[Tenant]string `json:"guilty,omitempty"`
-	// Open is the last block. It stands until its Until; it may be over.
+	// Open is the last block. It is in force until its Until, which may have passed.
 	Open *Block `json:"open,omitempty"`
 	// Marks are the last failures that were counted, so that counting one again changes nothing.
 	Marks []uint64 `json:"marks,omitempty"`
@@ -100,7 +100,7 @@ func (s Strikes) clone() Strikes {
 	return s
 }
 
-// Add counts a failure and returns the block that follows from it: a new one, or the one that stands, widened
+// Add counts a failure and returns the block that follows from it: a new one, or the one in force, widened
 // (to everyone, to smaller jobs, or from big jobs to all), with its Until and Level as they were. It returns nil
 // when no block follows, when the kind is no strike, when the host is proven to be at fault, and when the failure was
 // counted before.
@@ -108,7 +108,7 @@ func (s Strikes) clone() Strikes {
 // The rules: failures count per tenant, out_of_memory apart from the others, and the block holds for the tenant whose
 // count reaches MaxFailures; when a second tenant's does, it holds for everyone. incapable blocks at once, for everyone
 // and for the cap, and is no strike. host_lost blocks nothing; like host_sick, it is remembered as a suspicion, unless the
-// prompt waited while another one ran. A failure while a block stands never lengthens it: it is a job that the host had
+// prompt waited while another one ran. A failure while a block is in force never lengthens it: it is a job that the host had
 // before.
 //
 // A block for out_of_memory holds the tenant's jobs that are at least as big as its smallest job that ran out, and those of
@@ -137,7 +137,7 @@ func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 		return s, nil
 	}
 	b := s.block(f, p.MaxFailures)
-	if s.standing(now) {
+	if s.blocked(now) {
 		return s.widen(b)
 	}
 	b.Level, b.Until = s.Level, now.Add(p.BlockFor(s.Level, f.Jitter))
@@ -216,9 +216,9 @@ func reached(counts map[Tenant]int, limit int) int {
 	return n
 }
 
-func (s *Strikes) standing(now time.Time) bool { return s.Open != nil && now.Before(s.Open.Until) }
+func (s *Strikes) blocked(now time.Time) bool { return s.Open != nil && now.Before(s.Open.Until) }
 
-// widen returns the standing block extended to what b holds for, or nil when it holds for that already.
+// widen returns the block in force, extended to what b holds for, or nil when it holds for that already.
 func (s Strikes) widen(b *Block) (Strikes, *Block) {
 	old := s.Open
 	if old.covers(b) {
@@ -239,7 +239,7 @@ func (s Strikes) incapable(f Strike, now time.Time, p Policy) (Strikes, *Block) 
 		Host: f.Host, Hash: f.Hash, Kind: f.Attempt.Kind, Message: f.Attempt.Message, Job: f.Job, Tenant: f.Tenant,
 		Tenants: []Tenant{Everyone}, Failures: 1, Level: s.Level, Until: now.Add(wholeSeconds(p.Cap)),
 	}
-	if s.standing(now) && s.Open.Kind == failure.Incapable {
+	if s.blocked(now) && s.Open.Kind == failure.Incapable {
 		return s, nil
 	}
 	s.Open = b

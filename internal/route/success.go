@@ -11,12 +11,12 @@ import (
 // Success counts a success of a tenant's job on the pair. It clears that tenant's own failures and the suspicions
 // against it; other tenants' stay, and so does the level, which only time lowers. A job at least as big as those that ran
 // out of memory clears these failures of all tenants. A job of unknown size clears the failures of jobs of unknown size,
-// unless a block stands, since it may have been small.
+// unless a block is in force, since it may have been small.
 //
 // at is when it happened, by the host's clock. A success that is older than the newest failure changes
 // nothing, since it must not clear what happened after it.
 //
-// lift reports that the standing block has lost its reason and is to be removed now. changed reports whether
+// lift reports that the block in force has lost its reason and is to be removed now. changed reports whether
 // there is anything to store.
 func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Strikes, lift, changed bool) {
 	if at.Before(s.Last) {
@@ -27,8 +27,8 @@ func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Str
 	delete(s.Tenants, tenant)
 	delete(s.Guilty, tenant)
 	s.Suspects = slices.DeleteFunc(s.Suspects, func(x Suspicion) bool { return x.Tenant == tenant })
-	s.fits(size, s.standing(now))
-	lift = s.standing(now) && s.recovered(tenant, size)
+	s.fits(size, s.blocked(now))
+	lift = s.blocked(now) && s.recovered(tenant, size)
 	if lift {
 		s.Open = nil
 	}
@@ -40,7 +40,7 @@ func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Str
 	return s, lift, true
 }
 
-// recovered reports whether the standing block has no reason any more after a success.
+// recovered reports whether the block in force has no reason any more after a success.
 func (s *Strikes) recovered(tenant Tenant, size int64) bool {
 	b := s.Open
 	switch {
@@ -56,7 +56,7 @@ func (s *Strikes) recovered(tenant Tenant, size int64) bool {
 	return slices.Contains(b.Tenants, tenant)
 }
 
-// Lifted removes the standing block after it was lifted by hand, or because the host's capability has changed. Otherwise
+// Lifted removes the block in force after it was lifted by hand, or because the host's capability has changed. Otherwise
 // the next failure would count as one that the block covers.
 func (s Strikes) Lifted() Strikes {
 	s.Open = nil

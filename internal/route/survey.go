@@ -79,8 +79,8 @@ type surveyor struct {
 	pools   map[string]*poolDemand
 }
 
-// rest is pause after something that takes as long as several steps.
-func (s *surveyor) rest(steps int) bool {
+// pauseAfter is pause after something that takes as long as several steps.
+func (s *surveyor) pauseAfter(steps int) bool {
 	for range steps {
 		if !s.pause() {
 			return false
@@ -121,9 +121,9 @@ func (s *surveyor) countHosts() bool {
 func (s *surveyor) countBlocks() bool {
 	for _, x := range s.fleet.hashes {
 		for _, b := range x.blocks {
-			s.Blocks[b.cause.Value().kind]++
+			s.Blocks[b.shared.Value().kind]++
 		}
-		if !s.rest(1 + len(x.blocks)/8) {
+		if !s.pauseAfter(1 + len(x.blocks)/8) {
 			return false
 		}
 	}
@@ -140,7 +140,7 @@ func (s *surveyor) countTickets() bool {
 				steps += s.countTicket(x)
 			}
 		}
-		if !s.rest(steps) {
+		if !s.pauseAfter(steps) {
 			return false
 		}
 	}
@@ -210,8 +210,8 @@ func (s *surveyor) countLanes() bool {
 		s.tenant(l.tenant).Used += used
 		if l.depth > 0 && l.facts != nil {
 			o := orderedLane{
-				tenant: l.tenant, level: l.level(s.room.now, step), rank: l.rank(scale), weight: max(s.fleet.weight(l.tenant), 1e-9),
-				stands: l.facts.full() || l.facts.liable(), due: make([]uint64, 0, l.depth),
+				tenant: l.tenant, aged: l.agedPriority(s.room.now, step), rank: l.rank(scale), weight: max(s.fleet.weight(l.tenant), 1e-9),
+				closed: l.facts.full() || l.facts.liable(), due: make([]uint64, 0, l.depth),
 			}
 			for _, p := range l.published {
 				for _, part := range p.due.parts {
@@ -223,7 +223,7 @@ func (s *surveyor) countLanes() bool {
 			}
 			s.order = append(s.order, o)
 		}
-		if !s.rest(1 + l.depth/1024) {
+		if !s.pauseAfter(1 + l.depth/1024) {
 			return false
 		}
 	}
@@ -238,9 +238,9 @@ func (s *surveyor) countLanes() bool {
 // orderedLane is a lane as far as the order of its tickets is concerned.
 type orderedLane struct {
 	tenant       Tenant
-	level        int
+	aged         int
 	rank, weight float64
-	stands       bool // its tenant may start nothing now
+	closed       bool // its tenant may start nothing now
 	due          []uint64
 }
 
@@ -257,12 +257,12 @@ type Placed struct {
 }
 
 // Order lists all tickets in the order in which they are expected to start, as Position counts them: first the
-// lanes of a higher level, within a level the lanes by turns and weights, then the lanes of tenants that may start nothing
+// lanes of a higher aged priority, of equal ones the lanes by turns and weights, then the lanes of tenants that may start nothing
 // now, and at last what is not due. It needs neither the room nor the fleet, and may be called on any goroutine.
 func (s *Survey) Order() []Placed {
 	type place struct {
-		stands bool
-		level  int
+		closed bool
+		aged   int
 		turn   float64
 		rank   float64
 		lane   int
@@ -272,18 +272,18 @@ func (s *Survey) Order() []Placed {
 	for i := range s.order {
 		l := &s.order[i]
 		for k, sequence := range l.due {
-			places = append(places, place{l.stands, l.level, float64(k) / l.weight, l.rank, len(list)})
+			places = append(places, place{l.closed, l.aged, float64(k) / l.weight, l.rank, len(list)})
 			list = append(list, Placed{sequence, l.tenant})
 		}
 	}
 	slices.SortStableFunc(places, func(a, b place) int {
-		if a.stands != b.stands {
-			if a.stands {
+		if a.closed != b.closed {
+			if a.closed {
 				return 1
 			}
 			return -1
 		}
-		return cmp.Or(cmp.Compare(b.level, a.level), cmp.Compare(a.turn, b.turn), cmp.Compare(a.rank, b.rank), cmp.Compare(a.lane, b.lane))
+		return cmp.Or(cmp.Compare(b.aged, a.aged), cmp.Compare(a.turn, b.turn), cmp.Compare(a.rank, b.rank), cmp.Compare(a.lane, b.lane))
 	})
 	order := make([]Placed, 0, len(list)+len(s.later))
 	for _, p := range places {

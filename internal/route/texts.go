@@ -12,7 +12,7 @@ const textHosts = 3
 // awayText says why no host is online.
 func (f *Fleet) awayText(w *Want, x *facts, now time.Time) string {
 	listed := f.scratch.chosen
-	listed.copyFrom(f.skilled)
+	listed.copyFrom(f.described)
 	for i, w := range f.present[:min(len(f.present), len(listed))] {
 		listed[i] |= w
 	}

@@ -39,7 +39,7 @@ func (r *Room) moments(i int32) (at [timeAvoid + 1]int64) {
 
 type timers struct {
 	heap   []timer
-	behind int // of heap, what stands from here on was looked at already
+	behind int // of heap, what is from here on was looked at already
 }
 
 type byTime struct{}

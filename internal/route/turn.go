@@ -74,11 +74,11 @@ func (r *Room) findRoom(f *Fleet, now time.Time) {
 		switch {
 		case f.ripe(n, now):
 			r.roomy.add(n)
-		case !f.leaves || f.own.has(n):
+		case !f.leaves || f.assignable.has(n):
 			r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 		}
 	})
-	r.findOwn(f)
+	r.findAssignable(f)
 }
 
 // askAgain makes NextDue name a time after now, unless it names an earlier one.
@@ -188,7 +188,7 @@ func (r *Room) placeChanged(f *Fleet, left int) int {
 }
 
 // placeRenewed places all groups when other installations than before may be able to run them. It goes through the list
-// from the end to the beginning: new groups stand behind, and one that goes is replaced by the last.
+// from the end to the beginning: new groups are at the end, and one that goes is replaced by the last.
 func (r *Room) placeRenewed(f *Fleet, left int) int {
 	if r.renewed != f.renewed {
 		r.renewed, r.placeAt = f.renewed, len(r.list)
@@ -238,7 +238,7 @@ type search struct {
 	left    int  // classes that were left to other homes
 
 	class *class // the best so far
-	level int
+	aged  int
 	rank  float64
 	found int32 // host for the best class
 	cut   bool  // too many classes were passed over: it is to go on in another search
@@ -259,27 +259,27 @@ func (s *search) run(through func()) {
 
 // consider compares the best class of each lane of a pool with the best class so far.
 func (s *search) consider(p *pool) {
-	step, own := int64(s.room.ageStep()), s.own(p)
+	step, assignable := int64(s.room.ageStep()), s.assignable(p)
 	for _, place := range p.lanes {
 		if s.cut {
 			return
 		}
 		l := place.lane
 		l.resolveTenant(s.fleet)
-		if !own && !l.facts.hasCap() || l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
+		if !assignable && !l.facts.hasCap() || l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
 			continue
 		}
-		level := l.level(s.room.now, step)
-		if s.class != nil && level < s.level {
+		aged := l.agedPriority(s.room.now, step)
+		if s.class != nil && aged < s.aged {
 			continue
 		}
 		rank := l.rank(s.scale)
-		tie := s.class != nil && level == s.level
+		tie := s.class != nil && aged == s.aged
 		if tie && rank > s.rank {
 			continue
 		}
 		if c, n := s.first(place, tie && rank == s.rank); c != nil {
-			s.class, s.level, s.rank, s.found = c, level, rank, n
+			s.class, s.aged, s.rank, s.found = c, aged, rank, n
 		}
 	}
 }
@@ -293,7 +293,7 @@ func (s *search) serves(p *pool, t Tenant) bool {
 	return !s.fleet.given.bar(s.host, t)
 }
 
-// first returns the first class of a lane that can run. When the lane is level with that of the best class so far, only
+// first returns the first class of a lane that can run. When the lane is equal to that of the best class so far, only
 // a class that comes before that one counts. It reads the heap in order, and no further than necessary.
 func (s *search) first(place *poolLane, tie bool) (*class, int32) {
 	r := s.room
@@ -340,7 +340,7 @@ func (s *search) hostFor(c *class) int32 {
 		s.passOver(c)
 		return -1
 	}
-	if until := f.patient(&w, x, s.host, s.now); !until.IsZero() {
+	if until := f.untilWarm(&w, x, s.host, s.now); !until.IsZero() {
 		s.noteWait(c, decision{until: until, warm: true})
 		return -1
 	}

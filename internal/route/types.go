@@ -17,7 +17,7 @@ type Tenant string
 // JobID names a job within its tenant.
 type JobID string
 
-// Everyone stands in Block.Tenants for all tenants.
+// Everyone in Block.Tenants means all tenants.
 const Everyone Tenant = "*"
 
 // priorities is how many there are: 0 … 9.
@@ -54,7 +54,7 @@ type HostState struct {
 	Memory   int64           // bytes of VRAM; 0 = unknown
 	Recent   []workflow.Hash // ran last, newest first; at most warmDepth are looked at
 	Home     bool            // whether the asking dispatcher is this host's home
-	Open     bool            // its home has left it free for so long that the asking dispatcher may use it as its own
+	Open     bool            // its home has left it free for so long that other dispatchers may give it waiting jobs
 	Until    time.Time       // of a resting host: when it is given jobs again
 	Why      string          // of a resting host
 	Blame    Blame           // of an unhealthy host: the job that it ran when it became so; may be empty

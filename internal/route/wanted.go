@@ -106,7 +106,7 @@ func (s *surveyor) countDemand() bool {
 			p.jobs += part
 			p.work += float64(part) * took
 		}
-		if !s.rest(4) {
+		if !s.pauseAfter(4) {
 			return false
 		}
 	}

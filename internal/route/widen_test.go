@@ -16,7 +16,7 @@ var (
 	someSizes   = []int64{0, 100, 200, 300, 400}
 )
 
-// Any failures and successes of four tenants' jobs: a block that stands keeps away all that it kept away before, and the job that
+// Any failures and successes of four tenants' jobs: a block in force keeps away all that it kept away before, and the job that
 // failed, until it is lifted.
 func TestABlockThatStandsNeverHoldsLessThanBefore(t *testing.T) {
 	t.Parallel()
@@ -48,7 +48,7 @@ func TestABlockThatStandsNeverHoldsLessThanBefore(t *testing.T) {
 	}
 }
 
-// Neither block covers the other: the one that stands holds bolt's jobs from a smaller size on, the new one everyone's.
+// Neither block covers the other: the one in force holds bolt's jobs from a smaller size on, the new one everyone's.
 func TestABlockForAllIsWidenedToSmallerJobs(t *testing.T) {
 	t.Parallel()
 	s, _ := route.Strikes{}.Add(outOfMemory(1, "acme", 300), noon, route.Production())

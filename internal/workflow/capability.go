@@ -74,10 +74,10 @@ func (c Capability) Equal(o Capability) bool { return slices.Equal(c.sorted, o.s
 // Marshals reports whether data is what MarshalBinary writes, which is much
 // faster to find out than to unmarshal data.
 func (c Capability) Marshals(data []byte) bool {
-	if len(data) != len(capabilityMark)+8*len(c.sorted) || string(data[:len(capabilityMark)]) != capabilityMark {
+	if len(data) != len(capabilityMagic)+8*len(c.sorted) || string(data[:len(capabilityMagic)]) != capabilityMagic {
 		return false
 	}
-	data = data[len(capabilityMark):]
+	data = data[len(capabilityMagic):]
 	for i, v := range c.sorted {
 		if binary.LittleEndian.Uint64(data[8*i:]) != v {
 			return false
@@ -86,14 +86,14 @@ func (c Capability) Marshals(data []byte) bool {
 	return true
 }
 
-// capabilityMark begins a marshalled Capability; its last byte is the version
+// capabilityMagic begins a marshalled Capability; its last byte is the version
 // of the format and of the key functions below.
-const capabilityMark = "cap\x01"
+const capabilityMagic = "cap\x01"
 
-// MarshalBinary writes the mark "cap\x01" and the values, ascending, each in 8
+// MarshalBinary writes capabilityMagic, "cap\x01", and the values, ascending, each in 8
 // bytes, little endian.
 func (c Capability) MarshalBinary() ([]byte, error) {
-	return c.appendValues([]byte(capabilityMark)), nil
+	return c.appendValues([]byte(capabilityMagic)), nil
 }
 
 func (c Capability) appendValues(b []byte) []byte {
@@ -108,10 +108,10 @@ func (c Capability) appendValues(b []byte) []byte {
 // kept files only, and refuses anything else; c is unchanged then. It keeps no
 // reference to data.
 func (c *Capability) UnmarshalBinary(data []byte) error {
-	if len(data) < len(capabilityMark) || string(data[:len(capabilityMark)]) != capabilityMark {
+	if len(data) < len(capabilityMagic) || string(data[:len(capabilityMagic)]) != capabilityMagic {
 		return errors.New("read capability: it was written in another format; restart the host's agent in this version")
 	}
-	data = data[len(capabilityMark):]
+	data = data[len(capabilityMagic):]
 	if len(data)%8 != 0 {
 		return errors.New("read capability: it is cut off")
 	}

@@ -110,7 +110,7 @@ func (g *Graph) classOf(n *node) string {
 }
 
 // appendSources appends the nodes that each node links to, and notes where they
-// stand in visits.
+// are in visits.
 func (g *Graph) appendSources(to []int32, visits []visit) ([]int32, error) {
 	for i := range g.nodes {
 		n := &g.nodes[i]

@@ -12,13 +12,13 @@ import (
 const (
 	// maxChoices keeps a host's set under 100 kB: beyond it the longest lists of
 	// choices that are no files are left out whole.
-	maxChoices = (100_000 - len(capabilityMark)) / 8
+	maxChoices = (100_000 - len(capabilityMagic)) / 8
 	// maxFiles keeps a set of classes and files below the 1 MiB of a NATS
 	// message: beyond it the longest lists of files are left out whole.
 	maxFiles = 120_000
 	// maxValues bounds what is read.
 	maxValues = maxFiles
-	// maxChoice is the longest choice that is kept, in bytes; none stands on
+	// maxChoice is the longest choice that is kept, in bytes; none has
 	// several lines.
 	maxChoice = 255
 )

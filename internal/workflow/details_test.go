@@ -23,7 +23,7 @@ func TestBrokenJSONIsRefusedWithThePlace(t *testing.T) {
 		`{"1":nul}`:            "a value is expected",
 		`{"1":fals0}`:          "a value is expected",
 		`{"1`:                  "line 1, column 4",
-		"{\"1\":\"a\x01\"}":    `a control character stands in a string; write it as \u0001`,
+		"{\"1\":\"a\x01\"}":    `a control character is in a string; write it as \u0001`,
 		`{"1":"\x"}`:           `\x is no escape sequence`,
 		`{"1":"\u12"}`:         `four hex digits are expected`,
 		`{"1":"\u00g0"}`:       `four hex digits are expected`,
@@ -108,7 +108,7 @@ func TestEveryExtensionOfAModelCounts(t *testing.T) {
 	}
 }
 
-// What agents have stored is read by dispatchers of later versions: the keys must not change without the mark.
+// What agents have stored is read by dispatchers of later versions: the keys must not change unless capabilityMagic does.
 func TestTheStoredFormOfACapabilityStaysAsItIs(t *testing.T) {
 	t.Parallel()
 	c := capability(func(b *workflow.CapabilityBuilder) {

@@ -76,7 +76,7 @@ func (d *document) kindName(at int32) string {
 	}
 }
 
-// inside is what stands between the quotes of the string or key at token at.
+// inside is what is between the quotes of the string or key at token at.
 func (d *document) inside(at int32) []byte {
 	t := &d.tokens[at]
 	return d.src[t.start&^flags+1 : t.limit-1]
@@ -97,7 +97,7 @@ func (d *document) name(m member) []byte { return d.text(int32(m)) }
 type ranked struct {
 	rank uint64
 	member
-	spelled int32 // where a name with escapes stands spelled out, from 1; 0 for others
+	spelled int32 // where a name with escapes is spelled out, from 1; 0 for others
 }
 
 // appendMembers appends the members of the object at token at, sorted as

@@ -21,7 +21,7 @@ func refuse(node, format string, args ...any) *Error {
 	return &Error{Node: node, Message: fmt.Sprintf(format, args...)}
 }
 
-// quote makes a name from a workflow fit to stand in a message: quoted, and
+// quote makes a name from a workflow fit for a message: quoted, and
 // cut after 60 bytes, since an id may be as long as the message limit.
 func quote(name string) string {
 	const most = 60

@@ -67,7 +67,7 @@ func TestRefusals(t *testing.T) {
 		{"LoneHighSurrogate", `{"\ud83d":1}`, "", notJSON("line 1, column 8", `\ud83d is half a character (a lone surrogate)`)},
 		{"LoneLowSurrogate", `{"\uDE00 ":1}`, "", notJSON("line 1, column 8", `\ude00 is half a character (a lone surrogate)`)},
 		{"TwoHighSurrogates", `{"\ud83d\ud83d":1}`, "", notJSON("line 1, column 8", `\ud83d is half a character (a lone surrogate)`)},
-		{"LineBreakInString", "{\"a\nb\":1}", "", notJSON("line 1, column 4", `a control character stands in a string; write it as \u000a`)},
+		{"LineBreakInString", "{\"a\nb\":1}", "", notJSON("line 1, column 4", `a control character is in a string; write it as \u000a`)},
 		{"WindowsPath", `{"a":"C:\models"}`, "", notJSON("line 1, column 10", `\m is no escape sequence; write a backslash as \\`)},
 		{"HalfOfNaN", `{"a":Na}`, "", notJSON("line 1, column 6", "a value is expected")},
 		{"MinusNaN", `{"a":-NaN}`, "", notJSON("line 1, column 6", "a value is expected")},

@@ -75,7 +75,7 @@ func (g *Graph) SetInput(node, input string, value json.RawMessage) (*Graph, err
 		return nil, g.unknown(node)
 	}
 	if _, err := scan(value); err != nil {
-		return nil, refuse(node, "the value for input %s of node %s is not valid JSON: %s; text stands in double quotes",
+		return nil, refuse(node, "the value for input %s of node %s is not valid JSON: %s; text is written in double quotes",
 			quote(input), quote(node), quote(string(value)))
 	}
 	n, w := &g.nodes[i], writer{Graph: g}

@@ -161,9 +161,9 @@ func TestSetInput(t *testing.T) {
 		{"Replaces", "text", `"é"`, `"seed":18446744073709551615,"text":"é"`, ""},
 		{"KeepsNumbers", "seed", `18446744073709551614`, `"seed":18446744073709551614,"text":"a"`, ""},
 		{"Adds", "b\"c", `{"d":1.0}`, `"seed":18446744073709551615,"text":"a","b\"c":{"d":1.0}`, ""},
-		{"RefusesText", "text", `a fox`, "", `the value for input "text" of node "1" is not valid JSON: "a fox"; text stands in double quotes`},
-		{"RefusesMore", "text", `1,"x":2`, "", `the value for input "text" of node "1" is not valid JSON: "1,\"x\":2"; text stands in double quotes`},
-		{"RefusesNothing", "text", ``, "", `the value for input "text" of node "1" is not valid JSON: ""; text stands in double quotes`},
+		{"RefusesText", "text", `a fox`, "", `the value for input "text" of node "1" is not valid JSON: "a fox"; text is written in double quotes`},
+		{"RefusesMore", "text", `1,"x":2`, "", `the value for input "text" of node "1" is not valid JSON: "1,\"x\":2"; text is written in double quotes`},
+		{"RefusesNothing", "text", ``, "", `the value for input "text" of node "1" is not valid JSON: ""; text is written in double quotes`},
 		{"RefusesDanglingLinks", "text", `["9",0]`, "", `node "1" (A): input "text" links to node "9", which does not exist and would stop a ComfyUI host for good; connect the input or remove it, then ` + advice},
 	}
 	for _, c := range cases {

@@ -13,7 +13,7 @@ type ModelRef struct {
 	// Input is the input's name. A file nested in an input's object or array
 	// has the dotted path to it ("lora_1.lora", "stack.0.name"): hosts
 	// enumerate only top-level inputs, so a nested file is never held against
-	// one, while people see where it stands.
+	// one, while people see where it is.
 	Input string
 	File  string // as in the workflow, with / for \
 }

@@ -102,7 +102,7 @@ func (said *statement) named(input, class []byte) *quantity {
 }
 
 // quantity reads a number, also one that is written as text, as ComfyUI does, or
-// that stands in a node of its own.
+// that is in a node of its own.
 func (s *sizer) quantity(in member) quantity {
 	at := in.value()
 	if source := s.source(in); source >= 0 {

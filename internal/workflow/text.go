@@ -47,7 +47,7 @@ func (s *scanner) text() error {
 			pos = s.pos
 		case c < ' ':
 			s.pos = pos
-			return s.fail("a control character stands in a string; write it as \\u%04x", c)
+			return s.fail("a control character is in a string; write it as \\u%04x", c)
 		case c >= utf8.RuneSelf:
 			wide = true
 		}

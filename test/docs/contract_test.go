@@ -302,7 +302,7 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 		same(t, name, said, read(t, rooms[room]).values(typ))
 	}
 	same(t, "set of values", seen, []string{
-		"job.EventKind", "route.HoldReason", "failure.Reason", "queue.Cause", "queue.HostEventKind",
+		"job.EventKind", "route.HoldReason", "failure.Reason", "queue.UnblockCause", "queue.HostEventKind",
 		"queue.Availability", "route.Code", "queue.Answer", "queue.Rule", "jetstream.Outcome",
 	})
 }

@@ -39,7 +39,7 @@ func (f *films) Open(context.Context, comfy.Output) (io.ReadCloser, string, int6
 }
 
 func (f *films) Cancel(context.Context, string) error                              { return nil }
-func (f *films) Find(context.Context, string) (comfy.Standing, error)              { return comfy.Ended, nil }
+func (f *films) Find(context.Context, string) (comfy.PromptState, error)           { return comfy.Ended, nil }
 func (f *films) Free(context.Context) error                                        { return nil }
 func (f *films) SeedLimit(string, string) (uint64, bool)                           { return 0, false }
 func (f *films) Listen(ctx context.Context) error                                  { <-ctx.Done(); return ctx.Err() }

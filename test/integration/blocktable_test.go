@@ -27,7 +27,7 @@ func blockIn(t *testing.T, msg *nats.Msg) route.Block {
 	return b
 }
 
-func causeIn(t *testing.T, msg *nats.Msg) queue.Cause {
+func causeIn(t *testing.T, msg *nats.Msg) queue.UnblockCause {
 	t.Helper()
 	var u queue.Unblocked
 	if err := json.Unmarshal(msg.Data, &u); err != nil || !strings.HasSuffix(msg.Subject, ".unblocked") {
@@ -109,7 +109,7 @@ func TestASecondOpinionTellsAFaultyWorkflowFromAFaultyHost(t *testing.T) {
 	f.wantBlockOf("a", inverted(1, 1), "")
 	f.wantBlockOf("b", inverted(1, 1), "")
 
-	// When the other host succeeds, the block stands.
+	// When the other host succeeds, the block stays in force.
 	done := f.end(f.submit("acme", job.Spec{Workflow: inverted(2, 1), PreferHosts: []string{"a"}, ExcludeHosts: []string{"b"}}))
 	if done.EventKind != job.Completed || done.Host != "c" {
 		t.Errorf("ended %s on %s", done.EventKind, done.Host)
@@ -174,7 +174,7 @@ func TestBlocksEscalateUpToTheCapAndLeaveThePairOnProbation(t *testing.T) {
 		b := blockIn(t, f.next(blocks))
 		left := b.Until.Sub(f.q.Now())
 		if lasts := b.Until.Sub(failed.Time); b.Level != level || lasts < cooldown || left > cooldown {
-			t.Errorf("block %d has level %d, lasts %v and stands for %v more, want %v", level, b.Level, lasts, left, cooldown)
+			t.Errorf("block %d has level %d, lasts %v and is in force for %v more, want %v", level, b.Level, lasts, left, cooldown)
 		}
 		if cause := causeIn(t, f.next(blocks)); cause != queue.Expired {
 			t.Errorf("unblocked because of %s, want expired", cause)

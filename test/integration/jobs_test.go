@@ -188,7 +188,7 @@ func TestWhatCannotBeTakenIsAdvised(t *testing.T) {
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})
 	w := string(picture(1))
 	for body, advice := range map[string]string{
-		`{"input":{"workflow":` + w + `}}`:                                                                    `the workflow stands in field "input.workflow"`,
+		`{"input":{"workflow":` + w + `}}`:                                                                    `the workflow is in field "input.workflow"`,
 		strings.Replace(w, "EmptyImage", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", 1):                           "Unpack Subgraph",
 		`{"workflow":` + w + `,"run_at":"2026-12-01T08:00:00"}`:                                               `write it with a zone, like "2026-12-01T08:00:00Z"`,
 		`{"workflow":` + w + `,"max_attempts":0}`:                                                             "use 1 to 100, or leave it out for 3",

@@ -171,7 +171,7 @@ func TestAJobLoadsElsewhereWhenItsWarmHostTakesLonger(t *testing.T) {
 
 func TestAFreshJobPassesAllThatWaitForABlockedPair(t *testing.T) {
 	t.Parallel()
-	const standing = crowd
+	const waiting = crowd
 	raise := comfysim.Fault{Kind: comfysim.FaultRaise, Class: "ImageInvert", Exception: "ValueError", Message: "negative light"}
 	f := start(t, setup{
 		dispatchers: 2, hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{raise}}, {Name: "b"}},
@@ -184,7 +184,7 @@ func TestAFreshJobPassesAllThatWaitForABlockedPair(t *testing.T) {
 		}
 	}
 	o := f.order()
-	for n := range standing {
+	for n := range waiting {
 		body, err := json.Marshal(onlyOn("a", inverted(n, 1+n%hashes)))
 		if err != nil {
 			t.Fatal(err)
@@ -203,8 +203,8 @@ func TestAFreshJobPassesAllThatWaitForABlockedPair(t *testing.T) {
 	}
 	fresh("early-same", "b", inverted(1, 1))
 	fresh("early-other", "", picture(1))
-	f.reaches("told to wait", standing, func() int { return f.total("COMFY_EVENTS", "comfy.events.jobs.acme.*.waiting") })
-	f.reaches("told here", standing, func() int {
+	f.reaches("told to wait", waiting, func() int { return f.total("COMFY_EVENTS", "comfy.events.jobs.acme.*.waiting") })
+	f.reaches("told here", waiting, func() int {
 		return count(o.words(), func(w string) bool { return strings.HasSuffix(w, ".waiting") })
 	})
 	// Now the blocked host is idle and so is the other: nothing happens between a job's coming and its start.
@@ -228,7 +228,7 @@ func TestAFreshJobPassesAllThatWaitForABlockedPair(t *testing.T) {
 	if n := count(o.words(), func(w string) bool { return strings.HasPrefix(w, "acme/pinned") && strings.HasSuffix(w, ".started") }); n != 0 {
 		t.Errorf("%d jobs of a blocked pair were started", n)
 	}
-	for n := range standing {
+	for n := range waiting {
 		if _, err := f.q.Cancel(f.context(), "acme", job.ID(fmt.Sprint("pinned-", n)), "test", false); err != nil {
 			t.Fatal(err)
 		}

@@ -234,12 +234,12 @@ func TestAWaitingJobKnowsItsPlaceAndWhenItMayStart(t *testing.T) {
 	}
 }
 
-// standing is how many jobs that cannot run wait before the one that can.
-var standing = flag.Int("waiting", crowd/2, "jobs that cannot run and stand before the one that can")
+// unable is how many jobs that cannot run wait before the one that can.
+var unable = flag.Int("waiting", crowd/2, "jobs that cannot run and wait before the one that can")
 
 func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: queue.Config{LaneCap: *standing}})
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: queue.Config{LaneCap: *unable}})
 	o := f.order()
 	empty := f.lags("empty", 20, "a", "b")
 	// Half of them wait for a host that is busy, half for one on which they are excluded.
@@ -248,7 +248,7 @@ func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 		busy = append(busy, f.submit("acme", onlyOn("a", nap(1200, 6000, n))))
 		f.await(busy[n], job.Started)
 	}
-	f.flood(*standing, "a", "nowhere")
+	f.flood(*unable, "a", "nowhere")
 	if end := f.end(f.submit("bolt", job.Spec{ID: "fresh", Workflow: picture(4)})); end.Host != "b" {
 		t.Errorf("the fresh job ended %s on %q", end.EventKind, end.Host)
 	}
@@ -258,20 +258,20 @@ func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 		t.Errorf("%d jobs for the busy host were started", n)
 	}
 	// In full, with all of them parked, the next ones pass too, and no ticket of the others is touched.
-	f.reaches("parked", *standing, func() int { return min(*standing, f.total(waitingRoom, ">")) })
+	f.reaches("parked", *unable, func() int { return min(*unable, f.total(waitingRoom, ">")) })
 	most := 4*middle(empty) + 50*time.Millisecond
 	full := f.lags("full", 20, "b")
 	for again := 1; middle(full) > most && again < 5; again++ { // the machine may have had other work for a while
 		full = f.lags(fmt.Sprint("again-", again), 20, "b")
 	}
-	t.Logf("from the publish to the start: %v in an empty system, %v behind %d jobs that cannot run (medians of %d)", middle(empty), middle(full), *standing, len(full))
+	t.Logf("from the publish to the start: %v in an empty system, %v behind %d jobs that cannot run (medians of %d)", middle(empty), middle(full), *unable, len(full))
 	if middle(full) > most {
 		t.Errorf("%v, and %v in an empty system", full, empty)
 	}
-	if left := f.total("COMFY_JOBS", "comfy.jobs.acme.9"); left != *standing {
-		t.Errorf("%d of %d jobs wait", left, *standing)
+	if left := f.total("COMFY_JOBS", "comfy.jobs.acme.9"); left != *unable {
+		t.Errorf("%d of %d jobs wait", left, *unable)
 	}
-	for n := range *standing {
+	for n := range *unable {
 		if _, err := f.q.Cancel(f.context(), "acme", job.ID(fmt.Sprint("pinned-", n)), "test", true); err != nil {
 			t.Fatal(err)
 		}

@@ -44,7 +44,7 @@ func (f *fleet) publish(subject string, body []byte, headers ...string) uint64 {
 
 // ours is the job that a message without an id becomes.
 func (f *fleet) ours(tenant string, sequence uint64) jetstream.Receipt {
-	return jetstream.Receipt{Tenant: job.Tenant(tenant), Job: job.OwnID(f.q.Created(), sequence), Sequence: sequence}
+	return jetstream.Receipt{Tenant: job.Tenant(tenant), Job: job.GeneratedID(f.q.Created(), sequence), Sequence: sequence}
 }
 
 func receipt(tenant, id string) jetstream.Receipt {

@@ -68,8 +68,8 @@ export function changed(events) {
   return true;
 }
 
-/** Those that stand at this moment: a block ends by itself. */
-function standing() {
+/** Those in force at this moment: a block ends by itself. */
+function inForce() {
   const time = now();
   return list.data.filter((b) => b.end > time);
 }
@@ -83,7 +83,7 @@ async function clear(b) {
 
 const matrix = new Matrix(clear, () => draw());
 
-const byKey = (key) => standing().find((b) => `${b.host}.${b.hash}` === key);
+const byKey = (key) => inForce().find((b) => `${b.host}.${b.hash}` === key);
 
 export const keys = {
   u: (_, data) => {
@@ -103,7 +103,7 @@ function tr(b) {
 
 export function render() {
   if (!list.data) return html`${heading('Blocks')}<div class="card">${unready(list, 'the blocks')}</div>`;
-  const blocks = standing();
+  const blocks = inForce();
   const filtered = query.get('host') || query.get('hash');
   const lifted = store.tail.find((e) => e.of === 'blocks' && e.kind === 'unblocked');
   const head = heading('Blocks', filtered ? html`<a class="pill" href=${link('blocks')}>${query.get('host') || short(query.get('hash'))} ×</a>` : nothing, html`<p>A host gets no jobs of one workflow until its block is over. Blocks end by themselves.</p>`);

@@ -139,7 +139,7 @@ function group(g) {
 
 export function render() {
   const every = query.get('letters');
-  const head = heading('Dead', html`<nav class="chips" aria-label="Kinds of lists"><a href=${link('dead', { ...Object.fromEntries(query), letters: '' })} aria-current=${every ? nothing : 'true'}>by cause</a><a href=${link('dead', { ...Object.fromEntries(query), letters: 'all' })} aria-current=${every ? 'true' : nothing}>all letters</a></nav>`,
+  const head = heading('Dead', html`<nav class="chips" aria-label="Kinds of lists"><a href=${link('dead', { ...Object.fromEntries(query), letters: '' })} aria-current=${every ? nothing : 'true'}>by failure</a><a href=${link('dead', { ...Object.fromEntries(query), letters: 'all' })} aria-current=${every ? 'true' : nothing}>all letters</a></nav>`,
     html`<p>${every ? 'Dead letters, the oldest first, also of jobs whose events are no longer kept.' : 'Jobs that will not be tried again, grouped by what they died of, as long as their events are kept.'}</p>`);
   const filters = Object.entries(given(['tenant', 'kind', ...(every ? ['reason'] : [])]));
   const chips = filters.length ? html`<p class="filters chips">${filters.map(([f, value]) => html`<a href=${link('dead', { ...Object.fromEntries(query), [f]: '' })}>${f} <b>${spaces(value)}</b> ×</a>`)}</p>` : nothing;

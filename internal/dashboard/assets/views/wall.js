@@ -49,7 +49,7 @@ const rest = (e) => e.currentTarget.querySelector('video')?.pause();
 /** A picture, or a video that plays while the pointer or the focus is on it. */
 function tile(p) {
   const media = isVideo(p.output)
-    ? html`<video src=${fileOf(p.output.object)} poster=${p.output.thumb ? fileOf(p.output.thumb) : nothing} muted loop playsinline preload=${p.output.thumb ? 'none' : 'metadata'}></video><span class="mark">${icon('play')}</span>`
+    ? html`<video src=${fileOf(p.output.object)} poster=${p.output.thumb ? fileOf(p.output.thumb) : nothing} muted loop playsinline preload=${p.output.thumb ? 'none' : 'metadata'}></video><span class="media-icon">${icon('play')}</span>`
     : picture(thumbOf(p.output), `made by ${p.job} on ${p.host}`);
   const workflow = store.titles.get(p.hash) || short(p.hash);
   return html`<div class="tile"><a class="frame" href=${toJob(p.tenant, p.job)} aria-label="${isVideo(p.output) ? 'video' : 'picture'} of job ${p.job}" title="${p.job} of ${p.tenant} · ${workflow} · ${p.host} · ${full(at(p.time))}${p.ran ? ` · ran for ${p.ran}` : ''}" @mouseenter=${play} @mouseleave=${rest} @focus=${play} @blur=${rest}>${media}</a>

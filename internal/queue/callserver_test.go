@@ -11,7 +11,7 @@ import (
 
 func TestCallsAreLimitedForEachTenantAndForAllTogether(t *testing.T) {
 	t.Parallel()
-	d := queue.NewDesk()
+	d := queue.NewCallServer()
 	expect := func(whose string, most int, taken bool) {
 		t.Helper()
 		err := d.Begin(whose, most)

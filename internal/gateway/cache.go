@@ -6,50 +6,50 @@ import (
 	"time"
 )
 
-// shelf keeps what takes long to make, at most so many bytes: when they are more, all is forgotten. What many ask for at the same time is
+// cache keeps what takes long to make, at most so many bytes: when they are more, all is forgotten. What many ask for at the same time is
 // made once.
-type shelf[V any] struct {
+type cache[V any] struct {
 	most       int             // bytes
 	goroutines *sync.WaitGroup // that make something
 
-	mu    sync.Mutex // guards all below
-	kept  map[string]shelved[V]
-	bytes int
-	under map[string]*making[V]
+	mu     sync.Mutex // guards all below
+	kept   map[string]cached[V]
+	bytes  int
+	making map[string]*making[V]
 }
 
-// shelved is a value with its size. It is used until a time; the zero time is never, and a size of 0 means that it is not kept.
-type shelved[V any] struct {
+// cached is a value with its size. It is used until a time; the zero time is never, and a size of 0 means that it is not kept.
+type cached[V any] struct {
 	value V
 	size  int
 	until time.Time
 }
 
-// making is a value that is being made; value and err stand when done is closed.
+// making is a value that is being made; value and err are set when done is closed.
 type making[V any] struct {
 	done  chan struct{}
 	value V
 	err   error
 }
 
-func newShelf[V any](most int, goroutines *sync.WaitGroup) *shelf[V] {
-	return &shelf[V]{most: most, goroutines: goroutines, kept: map[string]shelved[V]{}, under: map[string]*making[V]{}}
+func newCache[V any](most int, goroutines *sync.WaitGroup) *cache[V] {
+	return &cache[V]{most: most, goroutines: goroutines, kept: map[string]cached[V]{}, making: map[string]*making[V]{}}
 }
 
 // makeTime bounds making a value, which goes on when whoever asked has gone.
 const makeTime = time.Minute
 
 // get gives the value of a key, which produce makes when it is not kept. An error is given to all who have waited, and not kept.
-func (s *shelf[V]) get(ctx context.Context, key string, produce func(context.Context) (shelved[V], error)) (V, error) {
+func (s *cache[V]) get(ctx context.Context, key string, produce func(context.Context) (cached[V], error)) (V, error) {
 	s.mu.Lock()
 	if found, there := s.kept[key]; there && (found.until.IsZero() || time.Now().Before(found.until)) {
 		s.mu.Unlock()
 		return found.value, nil
 	}
-	m := s.under[key]
+	m := s.making[key]
 	if m == nil {
 		m = &making[V]{done: make(chan struct{})}
-		s.under[key] = m
+		s.making[key] = m
 		s.goroutines.Go(func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeTime)
 			defer cancel()
@@ -69,10 +69,10 @@ func (s *shelf[V]) get(ctx context.Context, key string, produce func(context.Con
 	}
 }
 
-func (s *shelf[V]) put(key string, made shelved[V], keep bool) {
+func (s *cache[V]) put(key string, made cached[V], keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.under, key)
+	delete(s.making, key)
 	s.bytes -= s.kept[key].size
 	delete(s.kept, key)
 	if !keep || made.size == 0 || made.size > s.most {

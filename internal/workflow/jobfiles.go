@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// Owned finds a text in the workflow that names a file below a folder whose files
+// NamesJobFile finds a text in the workflow that names a file below a folder whose files
 // belong to single jobs: one that begins with the folder's name and a slash, or
 // has both before a UUID anywhere. It takes paths as Linux and Windows do, which
 // reads COMFYHERD. and COMFYH~1 as comfyherd. Texts of a filename_prefix that
 // Prepare puts a prefix before are no such names, nor is what except says of a
 // node and an input.
-func (g *Graph) Owned(folder string, except func(node, input string) bool) (node, input string, found bool) {
+func (g *Graph) NamesJobFile(folder string, except func(node, input string) bool) (node, input string, found bool) {
 	for i := range g.nodes {
 		n := &g.nodes[i]
 		for _, in := range g.inputsOf(n) {
-			if !g.owns(in, folder) {
+			if !g.isJobFile(in, folder) {
 				continue
 			}
 			node, input = g.idOf(n), string(g.name(in))
@@ -27,21 +27,21 @@ func (g *Graph) Owned(folder string, except func(node, input string) bool) (node
 	return "", "", false
 }
 
-// owns reports whether a text in the value of an input, however deep, names such a file.
-func (g *Graph) owns(in member, folder string) bool {
+// isJobFile reports whether a text in the value of an input, however deep, names such a file.
+func (g *Graph) isJobFile(in member, folder string) bool {
 	value := in.value()
 	if g.kind(value) == kindString && string(g.name(in)) == "filename_prefix" && staysInside(g.text(value)) {
 		return false
 	}
 	for at := value; at < g.next(value); at++ {
-		if g.kind(at) == kindString && bytes.ContainsAny(g.inside(at), `/\`) && ownedPath(string(g.text(at)), folder) {
+		if g.kind(at) == kindString && bytes.ContainsAny(g.inside(at), `/\`) && isJobPath(string(g.text(at)), folder) {
 			return true
 		}
 	}
 	return false
 }
 
-func ownedPath(path, folder string) bool {
+func isJobPath(path, folder string) bool {
 	segments := strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '\\' })
 	begins := true
 	for i, segment := range segments[:max(len(segments), 1)-1] {

@@ -12,12 +12,12 @@ import (
 func TestAShelfMakesAValueOnceAndKeepsAtMostItsBytes(t *testing.T) {
 	t.Parallel()
 	var goroutines sync.WaitGroup
-	s := newShelf[int](10, &goroutines)
+	s := newCache[int](10, &goroutines)
 	made := 0
 	get := func(key string, size int, until time.Time, err error) (int, error) {
-		return s.get(t.Context(), key, func(context.Context) (shelved[int], error) {
+		return s.get(t.Context(), key, func(context.Context) (cached[int], error) {
 			made++
-			return shelved[int]{made, size, until}, err
+			return cached[int]{made, size, until}, err
 		})
 	}
 	want := func(what string, got int, err error, number int) {
@@ -53,13 +53,13 @@ func TestAValueIsMadeForAllWhoWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var goroutines, waiting sync.WaitGroup
-		s := newShelf[int](10, &goroutines)
+		s := newCache[int](10, &goroutines)
 		release := make(chan struct{})
 		made := 0
-		produce := func(context.Context) (shelved[int], error) {
+		produce := func(context.Context) (cached[int], error) {
 			made++
 			<-release
-			return shelved[int]{value: made}, nil
+			return cached[int]{value: made}, nil
 		}
 		gone, leave := context.WithCancel(t.Context())
 		left := make(chan error, 1)

@@ -21,8 +21,8 @@ const (
 	hostEventsCall = "host.events" // what happened to a host and its blocks
 )
 
-// own gives the function that answers such a call; nil when dispatchers answer it.
-func (d *Dashboard) own(name string) func(context.Context, Viewer, map[string]json.RawMessage) (json.RawMessage, error) {
+// answersItself gives the function that answers a call of these; nil when dispatchers answer the call.
+func (d *Dashboard) answersItself(name string) func(context.Context, Viewer, map[string]json.RawMessage) (json.RawMessage, error) {
 	switch name {
 	case picturesCall:
 		return d.pictures

@@ -60,14 +60,14 @@ func TestATextThatNamesAFileOfAJobIsFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			node, in, found := g.Owned("comfyherd", nil)
+			node, in, found := g.NamesJobFile("comfyherd", nil)
 			if found != want || found && (node != "7" || in != "image") {
 				t.Errorf("%s %s: found %t in %s of %s", name, quoted, found, in, node)
 			}
-			if _, _, found := g.Owned("comfyherd", func(node, input string) bool { return node == "7" && input == "image" }); found {
+			if _, _, found := g.NamesJobFile("comfyherd", func(node, input string) bool { return node == "7" && input == "image" }); found {
 				t.Errorf("%s: an exception is none", quoted)
 			}
-			if _, _, found := g.Owned("comfyherd", func(_, input string) bool { return input == "size" }); found != want {
+			if _, _, found := g.NamesJobFile("comfyherd", func(_, input string) bool { return input == "size" }); found != want {
 				t.Errorf("%s: found %t although another input is an exception", quoted, found)
 			}
 		}
@@ -82,7 +82,7 @@ func TestAPrefixThatIsPutBelowTheJobsOwnIsNoNameOfAnothers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, _, found := g.Owned("comfyherd", nil); found != want {
+		if _, _, found := g.NamesJobFile("comfyherd", nil); found != want {
 			t.Errorf("%s: found %t", prefix, found)
 		}
 	}
