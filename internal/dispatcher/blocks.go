@@ -153,7 +153,11 @@ func (b *blocks) halt(host string, e *queue.EndedJob, now time.Time) {
 	}
 	b.fleet.PutBlock(block)
 	b.halted[p] = true
-	b.alarms.at(now.Add(haltTime), func(time.Time) { b.endHalt(p) })
+	b.alarms.at(now.Add(haltTime), func(now time.Time) {
+		if newest, _ := b.fleet.Blocked(block.Host, block.Hash); !newest.Until.After(now) { // it was not halted again meanwhile
+			b.endHalt(p)
+		}
+	})
 }
 
 // endHalt ends the halt of a pair: from now on only its strikes and blocks count. A pair that was blocked meanwhile is not halted.

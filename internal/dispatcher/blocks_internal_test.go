@@ -58,6 +58,18 @@ func TestAPairThatHasFailedGetsNoJobForASecond(t *testing.T) {
 	same(t, "a second later", chosen(f, o, noonUTC), "a")
 }
 
+func TestAPairThatFailsAgainGetsNoJobForAnotherSecond(t *testing.T) {
+	t.Parallel()
+	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
+	b, ended := blockScene(f, newPeers("me")), &queue.EndedJob{Tenant: "acme", Hash: o.job.Graph.Hash(), Kind: failure.ExecutionError}
+	b.halt("a", ended, noonUTC)
+	b.halt("a", ended, noonUTC.Add(900*time.Millisecond))
+	b.alarms.ring(noonUTC.Add(1899 * time.Millisecond))
+	same(t, "just before", chosen(f, o, noonUTC), "")
+	b.alarms.ring(noonUTC.Add(1900 * time.Millisecond))
+	same(t, "a second later", chosen(f, o, noonUTC), "a")
+}
+
 func TestStrikesWithoutABlockEndAHaltAndABlockOutlastsIt(t *testing.T) {
 	t.Parallel()
 	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)

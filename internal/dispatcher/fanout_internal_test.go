@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
 )
 
 // fanOutScene is two hosts, of which one is at home here beside another dispatcher.
@@ -199,5 +200,75 @@ func TestRelaysAreSentAsLongAsAnotherDispatcherNeedsThem(t *testing.T) {
 		same(t, "one", []any{s.relays.wanted, s.relays.dirty[s.home], s.f.news.relaying.Load()}, []any{true, true, true})
 		s.f.peerGone("other", time.Now())
 		same(t, "none any more", []any{s.relays.wanted, s.f.news.relaying.Load()}, []any{false, false})
+	})
+}
+
+// A dispatcher that has relayed once may have stopped: what counts is what it relays after it was asked again.
+func TestRelaysAreWaitedForEachTimeTheyAreAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFanOutScene()
+		s.grow(t, sharing)
+		s.hear(false, false)
+		now := time.Now()
+		s.f.look(now)
+		now = now.Add(3 * time.Second)
+		s.f.look(now)
+		same(t, "the fleet is small", []any{s.f.stage == everything, s.f.wants.Load()}, []any{true, false})
+		now = now.Add(time.Hour)
+		s.hear(true, false)
+		for range 3 {
+			s.f.look(now)
+			same(t, "asked again", []any{s.f.stage == asking, s.f.wants.Load()}, []any{true, true})
+		}
+		s.f.look(now.Add(12 * time.Second))
+		same(t, "for as long as a relay may take", s.f.stage, asking)
+		s.f.relayed("other", now.Add(12*time.Second))
+		s.f.look(now.Add(12 * time.Second))
+		same(t, "when it relays", s.f.stage, choosing)
+	})
+}
+
+// All must relay before what agents send is not received any more.
+func TestOneDispatcherThatDoesNotRelayYetIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFanOutScene()
+		s.hear(true, false)
+		s.f.peer(&queue.DispatcherState{Dispatcher: "third", Relays: true}, time.Now())
+		s.f.look(time.Now())
+		for _, name := range []string{"other", "third"} {
+			same(t, "before "+name, s.f.stage, asking)
+			s.f.relayed(name, time.Now())
+			s.f.look(time.Now())
+		}
+		same(t, "when both relay", s.f.stage, choosing)
+	})
+}
+
+func TestWhenAHostsHomeAloneGivesItWaitingJobs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFanOutScene()
+		s.drop(s.home)
+		room := route.NewRoom()
+		room.Put(ticketOf(ownedJob(t, "acme", 1, 1), 1))
+		given := func() bool {
+			s.f.leaveToHomes()
+			_, ok := room.Next(s.fleet, route.HostID(s.away), noonUTC)
+			return ok
+		}
+		same(t, "of two dispatchers", given(), true)
+		s.peers.put("third", noonUTC)
+		s.peers.put("fourth", noonUTC)
+		same(t, "of four", given(), true)
+		s.peers.put("fifth", noonUTC)
+		same(t, "of five", given(), false)
+		s.peers.remove("fifth")
+		same(t, "of four again", given(), true)
+		s.f.enter(sharing, time.Now())
+		same(t, "in a large fleet", []bool{given(), s.peers.relays}, []bool{false, true})
+		s.f.enter(returning, time.Now())
+		same(t, "in one that is large no more", []bool{given(), s.peers.relays}, []bool{true, false})
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -208,4 +209,48 @@ func TestWhatAnotherDispatcherSaysOfAHost(t *testing.T) {
 		same(t, "announced", len(s.lost), 0)
 		same(t, "free slots", s.free(), 1)
 	})
+}
+
+// Agents tell the homes of their hosts alone, and the other dispatchers know what these relay.
+func TestWhatAHomeHearsOfItsHostsIsRelayed(t *testing.T) {
+	t.Parallel()
+	s := newHostScene(peersOf("other"))
+	s.relays.peers, s.relays.alarms = s.peers, &alarms{}
+	s.relays.want(true, func() []string { return nil }, noonUTC)
+	home, away := nameAtHome("gpu-%d"), nameAwayFromHome("gpu-%d")
+	hear := func(edit func(name string) queue.HostState) (dirty map[string]bool, ended []string) {
+		clear(s.relays.dirty)
+		s.relays.ended = nil
+		for _, name := range []string{home, away} {
+			state := edit(name)
+			s.report(&state, noonUTC)
+		}
+		for i := range s.relays.ended {
+			ended = append(ended, fmt.Sprint(s.relays.ended[i].Host, " ", s.relays.ended[i].Serial, " ", s.relays.ended[i].Ended.Job))
+		}
+		return s.relays.dirty, ended
+	}
+	end := func(s queue.HostState, id job.ID) queue.HostState {
+		s.Ended = &queue.EndedJob{Tenant: "acme", Job: id}
+		return s
+	}
+	for _, c := range []struct {
+		what  string
+		state func(name string) queue.HostState
+		dirty map[string]bool
+		ended []string
+	}{
+		{"a new host, in full", func(name string) queue.HostState { return onlineHost(name, 1, 2) }, map[string]bool{home: true}, nil},
+		{"the same again", func(name string) queue.HostState { return onlineHost(name, 2, 2) }, map[string]bool{}, nil},
+		{"a job", func(name string) queue.HostState { return running(onlineHost(name, 5, 2), "x") }, map[string]bool{home: false}, nil},
+		{"an older state", func(name string) queue.HostState { return onlineHost(name, 3, 2) }, map[string]bool{}, nil},
+		{"an end that was overtaken", func(name string) queue.HostState { return end(onlineHost(name, 4, 2), "w") }, map[string]bool{home: false}, []string{home + " 4 w"}},
+		{"that end once more", func(name string) queue.HostState { return end(onlineHost(name, 4, 2), "w") }, map[string]bool{}, nil},
+		{"a further end", func(name string) queue.HostState { return end(onlineHost(name, 6, 2), "x") }, map[string]bool{home: false}, []string{home + " 6 x"}},
+	} {
+		dirty, ended := hear(c.state)
+		same(t, c.what+": hosts to relay", dirty, c.dirty)
+		same(t, c.what+": ends to relay", ended, c.ended)
+	}
+	same(t, "ends that were taken in here", s.ended, []string{"w on " + home, "w on " + away, "x on " + home, "x on " + away})
 }

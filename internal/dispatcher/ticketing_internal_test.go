@@ -2,6 +2,8 @@ package dispatcher
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -150,4 +152,36 @@ func TestJobsThatAreStoredNoMoreAreForgotten(t *testing.T) {
 	same(t, "while it rests", len(s.bySequence), 1)
 	s.forgetOver(noonUTC.Add(time.Hour))
 	same(t, "when its rest is over", []any{len(s.bySequence), len(s.lanes), len(s.tenants)}, []any{0, 0, 0})
+}
+
+// No more are called at a look than NATS can deliver soon, and each tenant has its part of these.
+func TestAtALookSoManyJobsAreCalledOfAllTenantsTogether(t *testing.T) {
+	t.Parallel()
+	s := newTicketingScene(10_000)
+	for n := range uint64(600) {
+		s.rest(job.Tenant(fmt.Sprint("tenant-", n%3)), 5, n+1)
+	}
+	called := map[job.Tenant]int{}
+	s.call = func(list []*restingJob) { called[list[0].lane.Tenant] += len(list) }
+	s.callBack(0, noonUTC)
+	counts := slices.Sorted(maps.Values(called))
+	same(t, "called", counts, []int{42, 43, 43}) // 128
+}
+
+// Jobs that rest want tickets as well: another tenant gets no more because of that.
+func TestJobsThatRestCountInTheParts(t *testing.T) {
+	t.Parallel()
+	s := newTicketingScene(40)
+	lane := job.Lane{Tenant: "acme", Priority: 0}
+	for n := range uint64(4) {
+		s.room.Put(ticketOf(ownedJob(t, "acme", n+1, 1), 1))
+	}
+	same(t, "alone", s.roomFor(lane, true, noonUTC), 36)
+	for n := range uint64(40) {
+		s.rest("bolt", 5, 100+n)
+	}
+	same(t, "within the time for which a count is used", s.roomFor(lane, true, noonUTC.Add(partTime-1)), 36)
+	same(t, "beside many that rest", s.roomFor(lane, true, noonUTC.Add(partTime)), 16)
+	s.forgetOver(noonUTC.Add(time.Hour))
+	same(t, "alone again, by a clock that was set back", s.roomFor(lane, true, noonUTC), 36)
 }
