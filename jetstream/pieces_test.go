@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -66,6 +67,15 @@ func TestPiecesThatMustComeInOrderAreAskedForOneByOne(t *testing.T) {
 // unknown hides what a reader is, and so how much there is to read.
 type unknown struct{ io.Reader }
 
+// openAt opens a file at an offset.
+func openAt(t *testing.T, path string, offset int64) *os.File {
+	t.Helper()
+	f := must(os.Open(path))
+	t.Cleanup(func() { _ = f.Close() })
+	must(f.Seek(offset, io.SeekStart))
+	return f
+}
+
 func TestThePiecesOfAFileSayHowLongItIsAndWhichIsTheLast(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
@@ -84,9 +94,13 @@ func TestThePiecesOfAFileSayHowLongItIsAndWhichIsTheLast(t *testing.T) {
 	acme := jetstream.NewClient(connect(t, url), "acme")
 	path := filepath.Join(t.TempDir(), "file")
 	must(0, os.WriteFile(path, []byte("xxabc"), 0o600))
-	opened := must(os.Open(path))
-	defer opened.Close()
-	must(opened.Seek(2, io.SeekStart))
+	piped, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer piped.Close()
+	must(pipe.WriteString("abc"))
+	must(0, pipe.Close())
 	two := longFile[:jetstream.FileChunkSize+1]
 	last := func(offset, size string, body []byte, cursor string) piece {
 		return piece{offset, size, "true", digestOf(body), "text/plain", cursor}
@@ -98,7 +112,11 @@ func TestThePiecesOfAFileSayHowLongItIsAndWhichIsTheLast(t *testing.T) {
 		"Bytes":     {bytes.NewReader([]byte("abc")), []piece{last("0", "3", []byte("abc"), "")}},
 		"Text":      {strings.NewReader("abc"), []piece{last("0", "3", []byte("abc"), "")}},
 		"Buffer":    {bytes.NewBufferString("abc"), []piece{last("0", "3", []byte("abc"), "")}},
-		"File":      {opened, []piece{last("0", "3", []byte("abc"), "")}},
+		"File":      {openAt(t, path, 2), []piece{last("0", "3", []byte("abc"), "")}},
+		"AtItsEnd":  {openAt(t, path, 5), []piece{last("0", "0", nil, "")}},
+		"BehindIt":  {openAt(t, path, 6), []piece{last("0", "", nil, "")}},
+		"Pipe":      {piped, []piece{last("0", "", []byte("abc"), "")}},
+		"Device":    {openAt(t, os.DevNull, 0), []piece{last("0", "", nil, "")}},
 		"Unknown":   {unknown{strings.NewReader("abc")}, []piece{last("0", "", []byte("abc"), "")}},
 		"Empty":     {strings.NewReader(""), []piece{last("0", "0", nil, "")}},
 		"TwoPieces": {bytes.NewReader(two), []piece{{Offset: "0", Size: "524289"}, last("524288", "524289", two, "c")}},
@@ -181,6 +199,7 @@ func TestACallOfAFileIsMadeAgainAsLongAsThatIsOfUse(t *testing.T) {
 		"TooMany":         {errs: []error{&jetstream.TooMany{}}, tries: 2, took: 100 * time.Millisecond},
 		"NobodyAtFirst":   {begins: true, errs: []error{nats.ErrNoResponders}, tries: 1, want: nats.ErrNoResponders},
 		"NobodyLater":     {errs: []error{nats.ErrNoResponders}, tries: 2, took: 100 * time.Millisecond},
+		"NobodyForLong":   {errs: slices.Repeat([]error{nats.ErrNoResponders}, 12), tries: 13, took: 36300 * time.Millisecond},
 		"FailedAtFirst":   {begins: true, errs: []error{failed}, tries: 2, took: 100 * time.Millisecond},
 		"BadRequest":      {errs: []error{&jetstream.BadRequest{}}, tries: 1, want: &jetstream.BadRequest{}},
 		"NotFound":        {errs: []error{&jetstream.NotFound{}}, tries: 1, want: &jetstream.NotFound{}},

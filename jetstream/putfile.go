@@ -100,7 +100,7 @@ func putAnswer(p *FilePut, msg *nats.Msg) (FilePutAnswer, error) {
 	return a, nil
 }
 
-// sizeOf is how many bytes there are to read, or -1 when the reader does not tell.
+// sizeOf is how many bytes there are to read; less than 0 when the reader does not tell, or is behind the end of its file.
 func sizeOf(body io.Reader) int64 {
 	switch body := body.(type) {
 	case *bytes.Buffer:
@@ -112,7 +112,7 @@ func sizeOf(body io.Reader) int64 {
 	case *os.File:
 		about, err := body.Stat()
 		at, seekErr := body.Seek(0, io.SeekCurrent)
-		if err == nil && seekErr == nil && about.Mode().IsRegular() && at <= about.Size() {
+		if err == nil && seekErr == nil && about.Mode().IsRegular() {
 			return about.Size() - at
 		}
 	}

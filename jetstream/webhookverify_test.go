@@ -35,6 +35,13 @@ func TestADeliveryIsSignedAsStandardWebhooksSays(t *testing.T) {
 	}
 }
 
+// signedWithoutID leaves a receiver nothing by which it recognizes a delivery that it has got.
+func signedWithoutID(h http.Header) {
+	secret, _ := jetstream.WebhookSecret(specSecret)
+	h.Del("webhook-id")
+	h.Set("webhook-signature", jetstream.SignWebhook(secret, "", time.Unix(1614265330, 0), []byte(specBody)))
+}
+
 func TestADeliveryIsVerified(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -56,6 +63,8 @@ func TestADeliveryIsVerified(t *testing.T) {
 		"WithoutSignature":   {change: func(h http.Header) { h.Del("webhook-signature") }, want: "lacks"},
 		"NoTime":             {change: func(h http.Header) { h.Set("webhook-timestamp", "today") }, want: "no time in seconds"},
 		"NoSecret":           {secret: "whsec_?", want: "is not whsec_ and base64"},
+		"NoSecretBehind":     {secret: specSecret + "?", want: "is not whsec_ and base64"},
+		"WithoutAnID":        {change: signedWithoutID, want: "lacks"},
 		"AnEmptySecret":      {secret: "whsec_", want: "is not whsec_ and base64"},
 		"ASecretOfSomeone":   {secret: "whsec_AAAA", want: "no signature"},
 		"ASecretWithoutName": {secret: strings.TrimPrefix(specSecret, "whsec_")},

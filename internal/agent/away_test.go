@@ -183,3 +183,31 @@ func TestTheLogSaysWhereAnInputWasNotFetchedWithoutItsSecrets(t *testing.T) {
 		}
 	}
 }
+
+// Whoever stores it again helps a job that waits for it.
+func TestAStoredInputThatIsDamagedIsFetchedAgain(t *testing.T) {
+	t.Parallel()
+	log := &lines{more: make(chan struct{}, 1)}
+	h := start(t, agent.Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	h.storedInput("acme/cat.png", "miau miau")
+	var part struct {
+		Message struct {
+			Subject string `json:"subject"`
+		} `json:"message"`
+	}
+	h.api("STREAM.MSG.GET.OBJ_COMFY_INPUTS", map[string]any{"seq": 1}, &part)
+	if _, err := h.nc.RequestWithContext(h.ctx, part.Message.Subject, []byte("wuff")); err != nil { // another part, of which its digest knows nothing
+		t.Fatal(err)
+	}
+	o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", Object: "acme/cat.png"}}})
+	h.accepted(o)
+	for !log.has("the file broke off while it was fetched") {
+		await(h, log.more, "a line of the log")
+	}
+	h.storedInput("acme/cat.png", "miau")
+	if got := await(h, h.fake.uploaded, "the cat"); !strings.HasSuffix(got, "/0-cat.png: miau") {
+		t.Errorf("uploaded %.100q", got)
+	}
+	h.event(o, job.Completed)
+}

@@ -143,3 +143,32 @@ func TestACapabilityIsStoredOnceAndAgainWhenItWasLost(t *testing.T) {
 		t.Error("it was not stored again")
 	}
 }
+
+func TestACapabilityThatCouldNotBeStoredIsReadAgainSoon(t *testing.T) {
+	t.Parallel()
+	h := found(t)
+	h.wire = newWire(t, h.nats.Addr().String())
+	_, q := h.connect(h.wire.url())
+	h.hire(q, agent.Config{LearnEvery: time.Hour})
+	read := h.reads()
+	h.wire.swap("$KV.COMFY_CAPABILITIES.", "$KV.COMFY_CAPABILITIEX.")
+	h.run()
+	await(h, read, "the first reading")
+	await(h, h.wire.swapped, "its storing")
+	h.online()
+	h.wire.swap("", "")
+	h.fake.set(func() { h.fake.state.Connected = false }) // it is looked at sooner
+	await(h, read, "another reading")
+	ctx, cancel := context.WithCancel(h.ctx)
+	defer cancel()
+	stored := false
+	_ = h.q.WatchCapabilities(ctx, func(c queue.Change[workflow.Capability]) {
+		if c.Phase == queue.Put && c.Key == "gpu" {
+			stored = true
+			cancel()
+		}
+	})
+	if !stored {
+		t.Error("it was not stored")
+	}
+}

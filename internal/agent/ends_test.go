@@ -196,3 +196,37 @@ func TestAJobWithInputsRunsWithTheSeedsThatWereTold(t *testing.T) {
 		t.Errorf("completed has the seed %d, started %d", e.Seeds["3"], seed)
 	}
 }
+
+// Every agent hears every cancel.
+func TestACancelStopsTheRunsOfItsJobAlone(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Slots: 3})
+	h.online()
+	release := make(chan struct{})
+	h.fake.returns(release, &comfy.Result{}, nil)
+	mine, other, elsewhere := h.queued(job.Spec{ID: "mine"}), h.queued(job.Spec{ID: "other"}), h.queuedBy("b", job.Spec{ID: "mine"})
+	prompts := map[string]string{}
+	for name, o := range map[string]queue.Offer{"mine": mine, "other": other, "elsewhere": elsewhere} {
+		h.accepted(o)
+		prompts[await(h, h.fake.posted, "the POST").ID] = name
+	}
+	h.append(other, job.Event{EventKind: job.Cancelled, By: "test"})
+	h.acked(other)
+	e := job.Event{EventKind: job.Cancelled, Tenant: "b", Job: "mine", Priority: 5, Time: time.Now(), By: "test"}
+	link, _, err := h.q.Last(h.ctx, "b", "mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.q.Append(h.ctx, &e, link.ChainSequence, "test", ""); err != nil {
+		t.Fatal(err)
+	}
+	h.acked(elsewhere)
+	for range 2 {
+		if name := prompts[await(h, h.fake.cancelled, "the cancel")]; name == "mine" {
+			t.Error("the prompt of a job that nobody has cancelled was stopped")
+		}
+	}
+	close(release)
+	h.event(mine, job.Completed)
+	h.wantChain(mine, "queued started completed")
+}

@@ -23,11 +23,13 @@ type wire struct {
 	to       string
 	q        *queue.Queue // the agent's
 	work     sync.WaitGroup
+	swapped  chan struct{} // what is swapped has come, as long as there is room
 
 	mu    sync.Mutex // guards all below
 	conns []net.Conn
 	cut   bool
-	until []byte // what the agent sends is cut off when this comes, which is lost
+	until []byte    // what the agent sends is cut off when this comes, which is lost
+	swaps [2]string // what the agent sends has the second instead of the first
 }
 
 func newWire(t *testing.T, to string) *wire {
@@ -36,7 +38,7 @@ func newWire(t *testing.T, to string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{listener: listener, to: to}
+	w := &wire{listener: listener, to: to, swapped: make(chan struct{}, 100)}
 	w.work.Go(w.accept)
 	t.Cleanup(func() {
 		_ = listener.Close()
@@ -81,11 +83,21 @@ func (w *wire) pass(from, to net.Conn, watched bool) {
 		if watched && w.until != nil && bytes.Contains(buffer[:n], w.until) {
 			w.until, w.cut, lost = nil, true, true
 		}
+		sent := buffer[:n]
+		if watched && w.swaps[0] != "" {
+			if bytes.Contains(sent, []byte(w.swaps[0])) {
+				select {
+				case w.swapped <- struct{}{}:
+				default:
+				}
+			}
+			sent = bytes.ReplaceAll(sent, []byte(w.swaps[0]), []byte(w.swaps[1]))
+		}
 		w.mu.Unlock()
 		if err != nil || lost {
 			return
 		}
-		if _, err := to.Write(buffer[:n]); err != nil {
+		if _, err := to.Write(sent); err != nil {
 			return
 		}
 	}
@@ -113,6 +125,13 @@ func (w *wire) cutAt(what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.until = []byte(what)
+}
+
+// swap has one text arrive instead of another of the same length, as that of a subject to which nobody answers.
+func (w *wire) swap(what, instead string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.swaps = [2]string{what, instead}
 }
 
 // noticed waits until the agent is, or is not, connected.
