@@ -42,7 +42,7 @@ func TestMemoryIsAskedForEveryThirtySecondsAndMayBeMissing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := &looked{broken: errors.New("no such card")}
 		h := &host{comfy: asked, admission: newAdmission(queue.HostState{}, nil)}
-		c := &checkup{}
+		c := &probeState{}
 		for _, step := range []struct {
 			name            string
 			after           time.Duration
@@ -96,16 +96,16 @@ func TestComfyUIIsLookedAtAgainWhenSomethingMayHaveChanged(t *testing.T) {
 	for name, c := range map[string]struct {
 		state  comfy.State
 		busy   int
-		check  checkup
+		check  probeState
 		due    time.Duration
 		signal func(h *host, l *looked, stop func())
 		want   then
 	}{
 		"Nothing":      {state: comfy.State{Connected: true}, signal: func(*host, *looked, func()) {}, want: then{usual, true, true}},
-		"Asked":        {state: comfy.State{Connected: true}, signal: func(h *host, _ *looked, _ func()) { signal(h.examineNow) }, want: then{0, true, true}},
+		"Asked":        {state: comfy.State{Connected: true}, signal: func(h *host, _ *looked, _ func()) { signal(h.probeNow) }, want: then{0, true, true}},
 		"Stopped":      {state: comfy.State{Connected: true}, signal: func(_ *host, _ *looked, stop func()) { stop() }, want: then{0, false, true}},
 		"Disconnected": {state: comfy.State{}, want: then{0, true, false}},
-		"Connected":    {state: comfy.State{Connected: true}, check: checkup{connected: false, seen: true}, want: then{0, true, true}},
+		"Connected":    {state: comfy.State{Connected: true}, check: probeState{connected: false, seen: true}, want: then{0, true, true}},
 		"Empty":        {state: comfy.State{Connected: true}, want: then{usual, true, true}},
 		"Foreign":      {state: comfy.State{Connected: true, QueueRemaining: 1}, want: then{foreignPause, true, true}},
 		"Ours":         {state: comfy.State{Connected: true, QueueRemaining: 1}, busy: 1, want: then{usual, true, true}},
@@ -113,21 +113,21 @@ func TestComfyUIIsLookedAtAgainWhenSomethingMayHaveChanged(t *testing.T) {
 		"Freed": {state: comfy.State{Connected: true, QueueRemaining: 1}, signal: func(h *host, _ *looked, _ func()) { signal(h.freed) },
 			want: then{foreignPause, true, true}},
 		"DueBeforeThat": {state: comfy.State{Connected: true, QueueRemaining: 1}, due: foreignPause / 2, want: then{foreignPause / 2, true, true}},
-		"Wanted":        {state: comfy.State{Connected: true}, check: checkup{connected: true, seen: true, wanted: true}, want: then{0, true, true}},
-		"WantedBesideAJob": {state: comfy.State{Connected: true}, busy: 1, check: checkup{connected: true, seen: true, wanted: true},
+		"Wanted":        {state: comfy.State{Connected: true}, check: probeState{connected: true, seen: true, wanted: true}, want: then{0, true, true}},
+		"WantedBesideAJob": {state: comfy.State{Connected: true}, busy: 1, check: probeState{connected: true, seen: true, wanted: true},
 			want: then{usual, true, true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l := &looked{changed: make(chan struct{}, 1), state: c.state}
-				h := &host{comfy: l, admission: newAdmission(queue.HostState{}, nil), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
+				h := &host{comfy: l, admission: newAdmission(queue.HostState{}, nil), probeNow: make(chan struct{}, 1), freed: make(chan struct{}, 1)}
 				for range c.busy {
 					h.admission.slotted = append(h.admission.slotted, &run{})
 				}
 				check := c.check
-				if check == (checkup{}) {
-					check = checkup{connected: true, seen: true}
+				if check == (probeState{}) {
+					check = probeState{connected: true, seen: true}
 				}
 				ctx, stop := context.WithCancel(t.Context())
 				defer stop()

@@ -99,7 +99,7 @@ type asked struct {
 	finds chan string
 }
 
-func (a asked) Find(ctx context.Context, prompt string) (comfy.Standing, error) {
+func (a asked) Find(ctx context.Context, prompt string) (comfy.PromptState, error) {
 	a.finds <- prompt
 	<-ctx.Done()
 	return comfy.Unknown, context.Cause(ctx)

@@ -103,7 +103,7 @@ func TestATicketThatWasNotClaimedWaitsAgainAfterAMoment(t *testing.T) {
 	s.hear(1, "a")
 	s.step(noonUTC)
 	same(t, "being claimed", []any{s.room.Len(), s.free()}, []any{0, 0})
-	s.lost(claim{ticket: ticket, host: "a"})
+	s.claimLost(claim{ticket: ticket, host: "a"})
 	s.told(noonUTC)
 	same(t, "the slot is free again", []any{s.free(), s.changes.hosts["a"]}, []any{1, true})
 	s.alarms.ring(noonUTC.Add(time.Second - 1))
@@ -112,7 +112,7 @@ func TestATicketThatWasNotClaimedWaitsAgainAfterAMoment(t *testing.T) {
 	same(t, "after a second", s.room.Len(), 1)
 
 	s.step(noonUTC.Add(time.Second))
-	s.won(claim{ticket: ticket, host: "a"})
+	s.claimWon(claim{ticket: ticket, host: "a"})
 	s.told(noonUTC.Add(time.Second))
 	_, still := s.tickets.beingClaimed(1)
 	same(t, "when it was claimed", []any{still, s.room.Len()}, []any{false, 0})

@@ -248,7 +248,7 @@ func TestADispatcherThatStopsGivesBackWhatItWouldKeepAndWritesItsTickets(t *test
 	s := newLoopScene(t, Config{WaitingCap: 1})
 	emptied := make(chan []*owned)
 	s.keep(ownedJob(t, "acme", 1, 1))
-	go func() { emptied <- s.empty() }()
+	go func() { emptied <- s.emptyHand() }()
 	answer := func() { happened := <-s.inbox; happened(noonUTC) }
 	answer()
 	answer()
