@@ -151,7 +151,7 @@
 //	avoided host    one that failed the job before; it is used when no other host can take the job
 //	backlog         ComfyUI's own queue of prompts
 //	blame           the job that a host ran when it became unhealthy
-//	block           a host gets no jobs of one workflow until the cooldown is over: none of one tenant, of some or of all; until then the block is in force
+//	block           a host gets no jobs of one workflow until the cooldown is over, those of one tenant, of some or of all; until then the block is in force
 //	cap             the most jobs that a tenant may run at once (max_running); three other caps are named in full
 //	cap of blocks   the longest time that a block lasts (Policy.Cap)
 //	cap, lane       the most unfinished jobs of one lane

@@ -26,9 +26,9 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: dir}))
 	defer func() { must(0, server.Close()) }()
 	url := server.URL()
-	patient := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}
-	q := openOn(t, url, patient...)
-	desk := connect(t, url, patient...)
+	options := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}
+	q := openOn(t, url, options...)
+	desk := connect(t, url, options...)
 	serving := must(queue.Open(t.Context(), desk, queue.Config{}))
 	t.Cleanup(serving.Close)
 	stopServing := serveEvents(t, serving, desk)
@@ -37,7 +37,7 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	c.add("bolt", "one", job.Queued)
 
 	ctx, cancel := context.WithCancel(t.Context())
-	next, stop := iter.Pull2(jetstream.NewClient(connect(t, url, patient...), "acme").Follow(ctx, 1))
+	next, stop := iter.Pull2(jetstream.NewClient(connect(t, url, options...), "acme").Follow(ctx, 1))
 	defer stop()
 	expect := func(want ...string) {
 		t.Helper()

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("os/signal.loop"))
 }
 
-const patience = 75 * time.Second
+const testTimeout = 75 * time.Second
 
 func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
 	for name, value := range map[string]string{
@@ -206,7 +206,7 @@ func serve(t *testing.T, natsURL string, hear func(line string)) (stop func()) {
 		t.Fatal(err)
 	}
 	t.Cleanup(sim.Close)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	said, say := io.Pipe()
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -232,7 +232,7 @@ func serve(t *testing.T, natsURL string, hear func(line string)) (stop func()) {
 // awaitHost gives the first host that is online.
 func awaitHost(ctx context.Context, t *testing.T, url string) queue.HostState {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, testTimeout)
 	defer cancel()
 	nc, err := daemon.Connect(ctx, daemon.NATS{URL: url, Name: "test"})
 	if err != nil {

@@ -42,7 +42,7 @@ func startAlone(t *testing.T) *fleet {
 	q.Close()
 	letter := nats.NewMsg("comfy.dead.acme")
 	letter.Header.Set("Comfy-Job-Id", "buried")
-	if _, err := nc.RequestMsg(letter, patience); err != nil {
+	if _, err := nc.RequestMsg(letter, testTimeout); err != nil {
 		t.Fatal(err)
 	}
 	return &fleet{url: server.URL()}
@@ -94,7 +94,7 @@ func TestWithoutADispatcherCommandsDoWhatTheyCanAndSayWhatIsMissing(t *testing.T
 			begin() // only now
 		}
 	}}
-	bounded, stop := context.WithTimeout(t.Context(), patience)
+	bounded, stop := context.WithTimeout(t.Context(), testTimeout)
 	defer stop()
 	if code := main.Run(bounded, []string{"wait", "acme/early", "--nats-url=" + f.url}, nil, waits, waits); code != 3 || !strings.Contains(waits.text(), "early: cancelled by ") {
 		t.Errorf("wait: code %d, said %s", code, waits.text())
@@ -133,7 +133,7 @@ func TestSubmitInCountsFromTheTimeOfNATS(t *testing.T) {
 	if code, _, say := f.ask(t, picture, "submit", "-", "--id=known", "--in=1h"); code != 0 || say != "" {
 		t.Errorf("with a dispatcher: code %d, said %q", code, say)
 	}
-	msg, err := jobs.NextMsg(patience)
+	msg, err := jobs.NextMsg(testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

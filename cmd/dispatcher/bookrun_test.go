@@ -85,7 +85,7 @@ func (b *book) until(done func() bool) {
 // bash runs a script with the command dispatcher in its path.
 func (b *book) bash(script string) string {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(b.t.Context(), testTimeout)
 	defer cancel()
 	command := exec.CommandContext(ctx, "bash", "-c", b.inUse(script))
 	command.Dir = b.dir

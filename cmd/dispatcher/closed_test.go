@@ -149,7 +149,7 @@ func (f *fleet) fetchesOnce(t *testing.T, id, like string) {
 // ownEvents watches from a moment before the first event on: two jobs of three events each.
 func (f *fleet) ownEvents(t *testing.T, from ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	said, say := io.Pipe()
 	var running sync.WaitGroup

@@ -19,7 +19,7 @@ func (f *fleet) purgeEvents(t *testing.T, subject string) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	msg, err := nc.Request("$JS.API.STREAM.PURGE.COMFY_EVENTS", []byte(`{"filter":"`+subject+`"}`), patience)
+	msg, err := nc.Request("$JS.API.STREAM.PURGE.COMFY_EVENTS", []byte(`{"filter":"`+subject+`"}`), testTimeout)
 	if err != nil || !strings.Contains(string(msg.Data), `"success":true`) {
 		t.Fatalf("purge %s: %v", subject, err)
 	}

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("os/signal.loop"))
 }
 
-const patience = 75 * time.Second
+const testTimeout = 75 * time.Second
 
 // fleet is `dispatcher run` in this process with NATS on a free port, and an agent for one simulated host.
 type fleet struct {
@@ -97,7 +97,7 @@ func addressIn(t *testing.T, said *io.PipeReader, running *sync.WaitGroup) strin
 	select {
 	case address := <-found:
 		return address
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Fatal("dispatcher run did not say where NATS is")
 		return ""
 	}
@@ -136,7 +136,7 @@ func (f *fleet) serve(t *testing.T, as daemon.NATS, cfg queue.Config, name strin
 func (f *fleet) ask(t *testing.T, in string, args ...string) (code int, out, say string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	args = append(args, "--nats-url="+f.url)
 	if f.creds != "" {
@@ -271,7 +271,7 @@ func TestWatchEndsWithItsSignalAndPrintsObjects(t *testing.T) {
 	if code, _, say := f.ask(t, picture, "submit", "-", "--id=seen", "--wait"); code != 0 {
 		t.Fatal(say)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	read, write := io.Pipe()
 	var running sync.WaitGroup

@@ -28,7 +28,7 @@ func must(t *testing.T, args ...string) {
 // given waits until the dispatchers know a host's grant, and reads it.
 func given(t *testing.T, url, folder, host string) queue.HostGrant {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	creds := filepath.Join(folder, "creds", "dispatcher.creds")
 	nc, err := daemon.Connect(ctx, daemon.NATS{URL: url, Creds: creds})
@@ -106,7 +106,7 @@ func TestAPushTellsTheDispatchersOfANATSOfOnesOwn(t *testing.T) {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(testTimeout) {
 		t.Fatal("NATS does not start")
 	}
 	must(t, "access", "agent", folder, "gpu-1", "--tenants=acme")

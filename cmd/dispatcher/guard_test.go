@@ -71,7 +71,7 @@ func runGuarded(t *testing.T, store string, args ...string) *guarded {
 		t.Fatal(err)
 	}
 	g.url = "nats://127.0.0.1:" + at.Port()
-	deadline := time.After(patience) // its streams are made then: a server that is closed before leaves goroutines behind
+	deadline := time.After(testTimeout) // its streams are made then: a server that is closed before leaves goroutines behind
 	for tick := time.Tick(10 * time.Millisecond); !strings.Contains(g.text(), "\nstop "); {
 		select {
 		case <-tick:

@@ -141,7 +141,7 @@ func startHostile(t *testing.T) string {
 			"kind": "execution_error", "message": evil, "tenants": []string{evil}, "job": evil, "until": time.Now().Add(time.Hour),
 		})},
 	} {
-		if _, err := nc.RequestMsg(msg, patience); err != nil {
+		if _, err := nc.RequestMsg(msg, testTimeout); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,7 +209,7 @@ func steers(r rune) bool {
 // told is all that a command wrote. One that watches is stopped when it has told the last event, of this kind.
 func told(t *testing.T, url string, args []string, last string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	out := &ear{heard: func(text string) {
 		if args[0] == "watch" && strings.Contains(text, last) {

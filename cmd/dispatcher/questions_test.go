@@ -16,7 +16,7 @@ import (
 // until runs a command until its output has all words: the dispatchers receive a change a moment later.
 func (f *fleet) until(t *testing.T, args []string, words ...string) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(testTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -28,7 +28,7 @@ func TestEachOfManyJobsIsToldAsItEnds(t *testing.T) {
 		}
 		stuck = append(stuck, id)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	read, write := io.Pipe()
 	var running sync.WaitGroup

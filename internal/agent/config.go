@@ -30,9 +30,9 @@ type Config struct {
 	// LearnEvery is the shortest pause between two readings of what an idle ComfyUI can run. Default 1 min.
 	LearnEvery time.Duration
 
-	// CancelPatience is how long a prompt may take to stop before its host counts as unhealthy: a node without
+	// CancelTimeout is how long a prompt may take to stop before its host counts as unhealthy: a node without
 	// progress ticks stops only when it is through. Default 10 s.
-	CancelPatience time.Duration
+	CancelTimeout time.Duration
 
 	Outputs   string // OutputsStore (default) or OutputsNone
 	NoThumbs  bool   // make no small pictures of large ones
@@ -99,7 +99,7 @@ func (c Config) withDefaults() Config {
 	c.NodeTimeout = max(0, cmp.Or(c.NodeTimeout, 10*time.Minute))
 	c.TotalTimeout = max(0, c.TotalTimeout)
 	c.FreezeTimeout = cmp.Or(max(0, c.FreezeTimeout), 15*time.Second)
-	c.CancelPatience = max(0, cmp.Or(c.CancelPatience, 10*time.Second))
+	c.CancelTimeout = max(0, cmp.Or(c.CancelTimeout, 10*time.Second))
 	if c.LearnEvery <= 0 {
 		c.LearnEvery = time.Minute
 	}

@@ -12,16 +12,16 @@ import (
 func TestWhatIsNotConfiguredHasTheDefaults(t *testing.T) {
 	t.Parallel()
 	given := Config{
-		Slots: 3, Prefetch: 2, Drain: 1, StartTimeout: 2, NodeTimeout: 3, TotalTimeout: 4, FreezeTimeout: 5, LearnEvery: 6, CancelPatience: 7,
+		Slots: 3, Prefetch: 2, Drain: 1, StartTimeout: 2, NodeTimeout: 3, TotalTimeout: 4, FreezeTimeout: 5, LearnEvery: 6, CancelTimeout: 7,
 		Outputs: OutputsNone, MaxInput: 8, InputURLs: URLsAny,
 	}
 	for name, c := range map[string]struct{ cfg, want Config }{
 		"Nothing": {Config{}, Config{
 			Slots: 1, Prefetch: 1, Drain: 10 * time.Minute, StartTimeout: time.Minute, NodeTimeout: 10 * time.Minute, FreezeTimeout: 15 * time.Second,
-			LearnEvery: time.Minute, CancelPatience: 10 * time.Second, Outputs: "store", MaxInput: 4294967296, InputURLs: "public",
+			LearnEvery: time.Minute, CancelTimeout: 10 * time.Second, Outputs: "store", MaxInput: 4294967296, InputURLs: "public",
 		}},
 		"None": {
-			Config{Slots: -1, Prefetch: -1, Drain: -1, StartTimeout: -1, NodeTimeout: -1, TotalTimeout: -1, FreezeTimeout: -1, LearnEvery: -1, CancelPatience: -1},
+			Config{Slots: -1, Prefetch: -1, Drain: -1, StartTimeout: -1, NodeTimeout: -1, TotalTimeout: -1, FreezeTimeout: -1, LearnEvery: -1, CancelTimeout: -1},
 			Config{Slots: 1, FreezeTimeout: 15 * time.Second, LearnEvery: time.Minute, Outputs: "store", MaxInput: 4294967296, InputURLs: "public"},
 		},
 		"Given": {given, given},

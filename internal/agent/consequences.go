@@ -139,7 +139,7 @@ func (h *host) takeOut(by *run, c condition) {
 // cancel stops a run's prompt in ComfyUI. A POST that was cut off may still arrive, so that an unknown prompt is looked for
 // twice. The error says that the prompt does not stop.
 func (h *host) cancel(kill context.Context, r *run) error {
-	ctx, cancel := context.WithTimeout(kill, h.cfg.CancelPatience)
+	ctx, cancel := context.WithTimeout(kill, h.cfg.CancelTimeout)
 	defer cancel()
 	state, err := h.comfy.Find(ctx, r.prompt)
 	if err == nil && state == comfy.Unknown {

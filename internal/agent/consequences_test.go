@@ -224,7 +224,7 @@ func TestATimeoutWhosePromptDoesNotStopIsASickHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, agent.Config{CancelPatience: time.Second})
+			h := start(t, agent.Config{CancelTimeout: time.Second})
 			h.online()
 			one, behind := h.timesOut(c.log, "acme")
 			e := h.event(one, job.Failed)

@@ -127,7 +127,7 @@ func TestAJobThatMustLeaveAHostReadsNothingOfOtherTenants(t *testing.T) {
 	for tenant, want := range map[job.Tenant]string{"acme": log, "other": "the host can run nothing now: " + failure.WorkerGone.Remedy().Sign} {
 		t.Run(string(tenant), func(t *testing.T) {
 			t.Parallel()
-			h := start(t, agent.Config{CancelPatience: time.Second})
+			h := start(t, agent.Config{CancelTimeout: time.Second})
 			h.online()
 			_, behind := h.timesOut(log, tenant)
 			if e := h.event(behind, job.Failed); e.Message != want {

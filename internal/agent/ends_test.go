@@ -156,7 +156,7 @@ func TestNothingIsAppendedAfterTheEndOfAJob(t *testing.T) {
 // A prompt that goes on after its job was cancelled keeps the host from running anything else.
 func TestACancelledPromptThatDoesNotStopTakesItsHostOut(t *testing.T) {
 	t.Parallel()
-	h := start(t, agent.Config{CancelPatience: time.Second})
+	h := start(t, agent.Config{CancelTimeout: time.Second})
 	h.online()
 	o := h.queued(job.Spec{ID: "one"})
 	h.accepted(o)

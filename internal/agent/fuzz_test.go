@@ -78,7 +78,7 @@ func fuzzHouse(f *testing.F) *house {
 	h.fake.spared = true
 	h.fake.returns(now(), &comfy.Result{}, nil)
 	a, err := agent.New(q, agent.Config{
-		Hosts: []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}, LearnEvery: 10 * time.Millisecond, CancelPatience: 50 * time.Millisecond,
+		Hosts: []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}, LearnEvery: 10 * time.Millisecond, CancelTimeout: 50 * time.Millisecond,
 	})
 	if err != nil {
 		f.Fatal(err)
@@ -154,7 +154,7 @@ func (z *fuzzed) offers(script *[]byte, odd int) {
 // asks wants an answer that has the host's state, if the host has said anything of it.
 func (z *fuzzed) asks(subject string, header nats.Header, body string) queue.Reply {
 	z.t.Helper()
-	msg, err := z.nc.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte(body)}, patience)
+	msg, err := z.nc.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte(body)}, testTimeout)
 	if err != nil {
 		z.t.Fatalf("%s with %v and %.100q has no answer: %v", subject, header, body, err)
 	}
@@ -233,7 +233,7 @@ func (z *fuzzed) check() {
 	z.t.Helper()
 	z.becomes(0)
 	z.fake.returns(now(), &comfy.Result{}, nil)
-	ctx, cancel := context.WithTimeout(z.ctx, patience)
+	ctx, cancel := context.WithTimeout(z.ctx, testTimeout)
 	defer cancel()
 	for ctx.Err() == nil {
 		if r := z.asks("comfy.hosts.gpu.control", nil, `{"resume":true}`); len(r.State.Running) == 0 {

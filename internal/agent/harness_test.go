@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3")) // a NATS that is closed at once still asks itself for the source of COMFY_JOBS
 }
 
-const patience = time.Minute
+const testTimeout = time.Minute
 
 // saves is a workflow with one output node and a seed to draw.
 const saves = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":4,"batch_size":2,"seed":-1}},` +
@@ -55,7 +55,7 @@ func startNATS(t testing.TB, folder string, port int) *server.Server {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(testTimeout) {
 		t.Fatal("NATS does not start")
 	}
 	return s
@@ -73,7 +73,7 @@ func found(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, fake: newFake(), nats: startNATS(t, t.TempDir(), -1)}
 	t.Cleanup(func() { h.nats.Shutdown(); h.nats.WaitForShutdown() })
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	t.Cleanup(cancel)
 	h.ctx = ctx
 	h.nc, h.q = h.connect(h.nats.ClientURL())
@@ -140,7 +140,7 @@ func (h *house) run() {
 		stopNow()
 		select {
 		case <-done:
-		case <-time.After(patience):
+		case <-time.After(testTimeout):
 			h.t.Error("the agent does not end")
 		}
 	})
@@ -200,7 +200,7 @@ func (h *house) queuedBy(tenant job.Tenant, spec job.Spec) queue.Offer {
 	}
 	defer puller.Close()
 	for d.Sequence != r.Sequence { // another is one whose lease has run out
-		if n, err := puller.Pull(h.ctx, 1, patience); err != nil || n != 1 {
+		if n, err := puller.Pull(h.ctx, 1, testTimeout); err != nil || n != 1 {
 			h.t.Fatalf("%d jobs were delivered: %v", n, err)
 		}
 	}

@@ -92,9 +92,9 @@ func TestTheReasonOfSilenceIsShort(t *testing.T) {
 		host *comfy.Host
 		time time.Duration
 	}{
-		"connect: connection refused":          {open(t, gone.URL), patience},
+		"connect: connection refused":          {open(t, gone.URL), testTimeout},
 		"timeout":                              {serve(t, late), time.Second},
-		"/prompt answers HTTP 502 Bad Gateway": {serve(t, routes{"GET /prompt": says(http.StatusBadGateway, "<html>")}), patience},
+		"/prompt answers HTTP 502 Bad Gateway": {serve(t, routes{"GET /prompt": says(http.StatusBadGateway, "<html>")}), testTimeout},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), c.time)
 		_, err := c.host.Probe(ctx)

@@ -24,9 +24,9 @@ const promptID = "eb0aeb70-e679-4c66-be39-872007c19294"
 const graph = `{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,"batch_size":1,"color":68588}},` +
 	`"2":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":"probe"}}}`
 
-// patience bounds every test that waits for something; it is never reached by
+// testTimeout bounds every test that waits for something; it is never reached by
 // a test that passes.
-const patience = time.Minute
+const testTimeout = time.Minute
 
 // routes is a ComfyUI made of fixed answers: "GET /prompt" → handler. It has no prompts, and what else it lacks is
 // answered as aiohttp answers an unknown route.
@@ -80,7 +80,7 @@ func serveWith(t *testing.T, handler http.Handler, o comfy.Options) *comfy.Host 
 // quick looks often. A host counts as frozen, and a socket as silent, only after a time that no test waits for: a machine
 // that stands still for some seconds must not look like that.
 func quick() comfy.Options {
-	return comfy.Options{FreezeTimeout: patience, PollInterval: 50 * time.Millisecond, PingInterval: patience, QuietTime: 300 * time.Millisecond, Witness: blind{}}
+	return comfy.Options{FreezeTimeout: testTimeout, PollInterval: 50 * time.Millisecond, PingInterval: testTimeout, QuietTime: 300 * time.Millisecond, Witness: blind{}}
 }
 
 // blind sees no process.
@@ -100,7 +100,7 @@ func open(t *testing.T, address string) *comfy.Host {
 
 func within(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	t.Cleanup(cancel)
 	return ctx
 }

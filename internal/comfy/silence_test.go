@@ -20,7 +20,7 @@ import (
 func TestASilentComfyUIIsWaitedForLongerThanADeadOne(t *testing.T) {
 	t.Parallel()
 	o := quick()
-	o.FreezeTimeout, o.SilentTimeout = 300*time.Millisecond, patience
+	o.FreezeTimeout, o.SilentTimeout = 300*time.Millisecond, testTimeout
 	r := simulateWith(t, comfysim.Config{}, o)
 	p := sleep(0.2, 2)
 	ended := r.begin(p)
@@ -60,7 +60,7 @@ func TestAGatewayBeforeADeadComfyUIIsNoLife(t *testing.T) {
 			"POST /prompt": func(w http.ResponseWriter, r *http.Request) { accepts(promptID)(w, r); dead.Store(true) },
 		}
 		o := quick()
-		o.FreezeTimeout, o.SilentTimeout = 300*time.Millisecond, patience
+		o.FreezeTimeout, o.SilentTimeout = 300*time.Millisecond, testTimeout
 		host := serveWith(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if dead.Load() {
 				says(status, "<html>")(w, r)

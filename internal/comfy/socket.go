@@ -125,9 +125,9 @@ func (h *Host) dial(ctx context.Context) (*session, error) {
 	}
 	s.conn = conn
 	conn.SetReadLimit(maxFrame)
-	patience := 2 * h.options.PingInterval
-	conn.SetReadDeadline(time.Now().Add(patience))
-	conn.SetPongHandler(func(string) error { return conn.SetReadDeadline(time.Now().Add(patience)) })
+	timeout := 2 * h.options.PingInterval
+	conn.SetReadDeadline(time.Now().Add(timeout))
+	conn.SetPongHandler(func(string) error { return conn.SetReadDeadline(time.Now().Add(timeout)) })
 	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err := conn.WriteMessage(websocket.TextMessage, []byte(features)); err != nil {
 		conn.Close()

@@ -81,7 +81,7 @@ func TestAFrozenHostAcceptsConnectionsAndSaysNothing(t *testing.T) {
 		t.Fatalf("a frozen host answered %q", answer[:n])
 	}
 	h.Thaw()
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := conn.Read(answer); err != nil || string(answer) != "HTTP/1.1 200" {
 		t.Errorf("after the thaw: %q %v", answer, err)
 	}
@@ -203,9 +203,9 @@ func TestFaultsOfSubmission(t *testing.T) {
 		t.Error("the deleted prompt is still there")
 	}
 	h.AddFault(comfysim.Fault{Kind: comfysim.FaultSlowAccept, Delay: time.Hour, Times: 1})
-	impatient, answer := h.post(body)
+	giveUp, answer := h.post(body)
 	h.ended(3) // it ran, although no message said so
-	impatient()
+	giveUp()
 	if err := <-answer; err == nil {
 		t.Error("slow_accept answered at once")
 	}
@@ -348,9 +348,9 @@ func TestAStalledPublisherHoldsEverybodysEventsBack(t *testing.T) {
 func TestAFreezeFaultStopsTheHostUnderTheJob(t *testing.T) {
 	t.Parallel()
 	h := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultFreeze, Times: 1}}})
-	impatient, answer := h.post(fmt.Sprintf(`{"prompt":%s}`, short(1, "a")))
+	giveUp, answer := h.post(fmt.Sprintf(`{"prompt":%s}`, short(1, "a")))
 	h.until("frozen", h.Frozen)
-	impatient()
+	giveUp()
 	<-answer // which may have left before the freeze
 	frozen := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 100 * time.Millisecond}
 	if res, err := frozen.Get(h.URL() + "/prompt"); err == nil {

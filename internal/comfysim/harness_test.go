@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = time.Minute
+const testTimeout = time.Minute
 
 // host is a simulated host and a client that leaves nothing behind.
 type host struct {
@@ -39,7 +39,7 @@ func start(t *testing.T, cfg comfysim.Config) *host {
 		transport.CloseIdleConnections()
 		s.Close()
 	})
-	return &host{Server: s, t: t, client: &http.Client{Transport: transport, Timeout: patience}}
+	return &host{Server: s, t: t, client: &http.Client{Transport: transport, Timeout: testTimeout}}
 }
 
 // do sends a request and returns status and body.
@@ -93,7 +93,7 @@ func (h *host) submit(graph, client string) string {
 // ended waits until n runs have ended.
 func (h *host) ended(n int) []comfysim.Run {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	runs, err := h.WaitEnded(ctx, n)
 	if err != nil {
@@ -102,8 +102,8 @@ func (h *host) ended(n int) []comfysim.Run {
 	return runs
 }
 
-// post submits a prompt and waits for no answer; a call of impatient ends the request.
-func (h *host) post(body string) (impatient func(), answer <-chan error) {
+// post submits a prompt and waits for no answer; a call of giveUp ends the request.
+func (h *host) post(body string) (giveUp func(), answer <-chan error) {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	h.t.Cleanup(cancel)
@@ -126,7 +126,7 @@ func (h *host) post(body string) (impatient func(), answer <-chan error) {
 // until waits for a condition.
 func (h *host) until(what string, done func() bool) {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	if err := h.Wait(ctx, done); err != nil {
 		h.t.Fatalf("%s: %v", what, err)
@@ -180,7 +180,7 @@ func (h *host) listen(client string) *listener {
 func (l *listener) close() { _ = l.conn.Close() }
 
 func (l *listener) next() (event, error) {
-	_ = l.conn.SetReadDeadline(time.Now().Add(patience))
+	_ = l.conn.SetReadDeadline(time.Now().Add(testTimeout))
 	kind, data, err := l.conn.ReadMessage()
 	if err != nil {
 		return event{}, err

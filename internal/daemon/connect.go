@@ -95,7 +95,7 @@ func (n NATS) options(ctx context.Context) ([]nats.Option, error) {
 	}
 	opts := []nats.Option{
 		nats.Name(n.Name),
-		nats.Timeout(patience(ctx)),
+		nats.Timeout(addressTimeout(ctx)),
 		nats.MaxReconnects(-1),
 		nats.CustomReconnectDelay(reconnectDelay),
 		nats.IgnoreAuthErrorAbort(),
@@ -121,8 +121,8 @@ func (n NATS) options(ctx context.Context) ([]nats.Option, error) {
 	return append(opts, n.Options...), nil
 }
 
-// patience is how long one address may take: 5 s, or less when ctx ends before.
-func patience(ctx context.Context) time.Duration {
+// addressTimeout is how long one address may take: 5 s, or less when ctx ends before.
+func addressTimeout(ctx context.Context) time.Duration {
 	if deadline, ok := ctx.Deadline(); ok {
 		return max(time.Millisecond, min(dialTimeout, time.Until(deadline)))
 	}

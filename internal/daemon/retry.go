@@ -17,9 +17,9 @@ const (
 )
 
 // Begin calls try, bounded to 15 s, and again 2 s after each failure that says that NATS cannot be reached: the services
-// of a fleet start in any order. With patient it does so after every failure. It returns when try succeeds, when ctx
+// of a fleet start in any order. With always it does so after every failure. It returns when try succeeds, when ctx
 // ends, or with the first other error. The log says what is waited for, at once and then each minute.
-func Begin(ctx context.Context, patient bool, log *slog.Logger, try func(context.Context) error) error {
+func Begin(ctx context.Context, always bool, log *slog.Logger, try func(context.Context) error) error {
 	said, next := "", time.Time{}
 	for {
 		bounded, cancel := context.WithTimeout(ctx, tryTimeout)
@@ -30,7 +30,7 @@ func Begin(ctx context.Context, patient bool, log *slog.Logger, try func(context
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !patient && !unreachable(err):
+		case !always && !unreachable(err):
 			return err
 		}
 		if now := time.Now(); err.Error() != said || !now.Before(next) {

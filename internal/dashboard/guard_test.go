@@ -377,7 +377,7 @@ func TestManyViewersShareAnAnswer(t *testing.T) {
 	for range 8 {
 		go func() { replies <- page.ask(http.MethodPost, "/api/v1/why", `{"job":"one"}`, bearer("sharers-word")) }()
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(testTimeout)
 	defer timer.Stop()
 	select {
 	case <-asked:

@@ -24,8 +24,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// patience is the longest wait for what a test expects.
-const patience = 60 * time.Second
+// testTimeout is the longest wait for what a test expects.
+const testTimeout = 60 * time.Second
 
 var shared *natsserver.Server // of all tests; each has its own tenants
 
@@ -151,7 +151,7 @@ type stream struct {
 // follow opens a stream behind a sequence; empty: from now on.
 func (s *site) follow(after string, change func(*http.Request)) *stream {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(s.t.Context(), testTimeout)
 	r := must(http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/live", http.NoBody))
 	if after != "" {
 		r.Header.Set("Last-Event-ID", after)
@@ -255,7 +255,7 @@ func (s *site) answers(calls map[string]queue.Endpoint, tenants map[string]queue
 	defer nc.Close()
 	for name := range tenants {
 		s.eventually("the call "+name+" of tenants is served", func() bool {
-			_, err := nc.Request(names.TenantPrefix+"probes."+name, []byte("no JSON, so the call is not made"), patience)
+			_, err := nc.Request(names.TenantPrefix+"probes."+name, []byte("no JSON, so the call is not made"), testTimeout)
 			return !errors.Is(err, nats.ErrNoResponders)
 		})
 	}
@@ -263,14 +263,14 @@ func (s *site) answers(calls map[string]queue.Endpoint, tenants map[string]queue
 
 func (s *site) eventually(what string, is func() bool) {
 	s.t.Helper()
-	over, tick := time.NewTimer(patience), time.NewTicker(10*time.Millisecond)
+	over, tick := time.NewTimer(testTimeout), time.NewTicker(10*time.Millisecond)
 	defer over.Stop()
 	defer tick.Stop()
 	for !is() {
 		select {
 		case <-tick.C:
 		case <-over.C:
-			s.t.Fatalf("not within %s: %s", patience, what)
+			s.t.Fatalf("not within %s: %s", testTimeout, what)
 		}
 	}
 }

@@ -277,7 +277,7 @@ func TestAViewerWhoTakesNothingIsCutOffAndOthersAreNotHeldUp(t *testing.T) {
 	s.tell("slow", ids("a", 20)...)
 	quick.jobs("slow", 20)
 	s.eventually("only the viewer who reads is left", func() bool { return s.d.Viewers() == 1 })
-	_ = here.SetReadDeadline(time.Now().Add(patience))
+	_ = here.SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := io.Copy(io.Discard, here); err != nil {
 		t.Errorf("the connection was not closed: %v", err)
 	}

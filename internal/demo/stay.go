@@ -51,10 +51,10 @@ func (d *demo) staying() string {
 
 // prepare brings about what there is to try, and prints the commands.
 func (d *demo) prepare(ctx context.Context, next *int) error {
-	patient := plannedJob{number: *next, tenant: "bolt", workflow: poster, only: "gpu=h100"}
+	waiting := plannedJob{number: *next, tenant: "bolt", workflow: poster, only: "gpu=h100"}
 	lost := plannedJob{number: *next + 1, tenant: "coral", workflow: retouch}
 	*next += 2
-	if err := d.publish(ctx, &patient); err != nil {
+	if err := d.publish(ctx, &waiting); err != nil {
 		return err
 	}
 	if !d.alone() {
@@ -81,7 +81,7 @@ func (d *demo) prepare(ctx context.Context, next *int) error {
 	say("")
 	say("  export NATS_URL=%s", d.fleet.server.URL())
 	say("  dispatcher submit %s --tenant acme --wait --out %s", file, d.o.Pictures)
-	say("  dispatcher why %s --tenant bolt     # it may run on hosts with the label gpu=h100 only", patient.id())
+	say("  dispatcher why %s --tenant bolt     # it may run on hosts with the label gpu=h100 only", waiting.id())
 	say("  dispatcher blocks                   # that of the portraits, when one has failed within the last seconds")
 	if !d.alone() {
 		say("  dispatcher dead requeue coral/%s    # its photo was damaged, and is whole now", lost.id())

@@ -22,7 +22,7 @@ const (
 	storyAckWait     = 2 * time.Second
 	storyPresenceTTL = 2 * time.Second
 	storyPark        = 6 * time.Second
-	storyPatience    = 3 * time.Minute // until all must have ended, whatever happens
+	storyTimeout     = 3 * time.Minute // until all must have ended, whatever happens
 )
 
 // story is what happens to some jobs, and what must have come of it whatever fails meanwhile.
@@ -130,7 +130,7 @@ func (told *story) tell(s *scene, f *fault) []noted {
 	}
 	synctest.Wait()
 	told.play(s)
-	for begun := time.Now(); !told.over(s) && time.Since(begun) < storyPatience; {
+	for begun := time.Now(); !told.over(s) && time.Since(begun) < storyTimeout; {
 		s.pass(time.Second)
 	}
 	s.mu.Lock()

@@ -79,13 +79,13 @@ func (h *hand) takeForOther(tenant job.Tenant) *owned {
 
 // takeLate takes out what has waited for too long: handTime, or ten times that while many jobs leave the hand.
 func (h *hand) takeLate(now time.Time) []*owned {
-	patience := handTime
+	timeout := handTime
 	if h.pressure.placedLately(now) > manyPlaced {
-		patience = 10 * handTime
+		timeout = 10 * handTime
 	}
 	var late []*owned
 	for sequence, o := range h.jobs {
-		if now.Sub(o.taken) >= patience {
+		if now.Sub(o.taken) >= timeout {
 			late = append(late, h.take(sequence))
 		}
 	}

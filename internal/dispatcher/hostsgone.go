@@ -14,7 +14,7 @@ func (d *Dispatcher) announceGone(ctx context.Context, host string) {
 }
 
 // announceAbsent announces the hosts that went while no dispatcher was there to see it: their last event says
-// something else than offline, and that have no presence.
+// something else than offline, and they have no presence.
 func (d *Dispatcher) announceAbsent(ctx context.Context) {
 	states, err := d.q.HostStates(ctx)
 	if err != nil {

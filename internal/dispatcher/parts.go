@@ -50,8 +50,8 @@ func (l *loop) makeFleetParts() {
 	l.makeFanOut()
 	l.slots = newTenantSlots(tenantSlots{
 		fleet: l.fleet, peers: l.peers, changes: l.changes, alarms: l.alarms, runs: l.hosts.runsFor,
-		look: func(tenant job.Tenant, s queue.Slot, patient bool) {
-			l.walk(func(ctx context.Context) { d.lookAtSlot(ctx, tenant, s, patient) })
+		look: func(tenant job.Tenant, s queue.Slot, wait bool) {
+			l.walk(func(ctx context.Context) { d.lookAtSlot(ctx, tenant, s, wait) })
 		},
 		reads: slotReads{
 			needed: l.fanOut.isShared, pause: d.q.PresenceTTL() * 2 / 3,

@@ -24,7 +24,7 @@ import (
 const (
 	countAge     = time.Second            // of a count that is used far below the quota
 	overAge      = 200 * time.Millisecond // of one that says it is reached: only jobs that end change that
-	countPatient = 2 * time.Second        // how long a job waits for its tenant to be counted, before it is taken in
+	countTimeout = 2 * time.Second        // how long a job waits for its tenant to be counted, before it is taken in
 )
 
 // quota is what a tenant may have; 0 is no cap.
@@ -221,7 +221,7 @@ func (q *quotas) stored(a *account, this *admitted, sequence uint64) {
 
 // recount counts anew, if that succeeds in time.
 func (q *quotas) recount(ctx context.Context, tenant job.Tenant, a *account) {
-	ctx, cancel := context.WithTimeout(ctx, countPatient+answerRoom)
+	ctx, cancel := context.WithTimeout(ctx, countTimeout+answerRoom)
 	defer cancel()
 	if q.fitsAll(ctx, tenant, a) {
 		return

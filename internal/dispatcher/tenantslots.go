@@ -32,8 +32,8 @@ type tenantSlots struct {
 	peers   *peers
 	changes *changes
 	alarms  *alarms
-	runs    func(tenant job.Tenant, s queue.Slot) bool          // whether a slot's host says that it runs its job
-	look    func(tenant job.Tenant, s queue.Slot, patient bool) // frees a slot whose job does not run, and calls looked
+	runs    func(tenant job.Tenant, s queue.Slot) bool       // whether a slot's host says that it runs its job
+	look    func(tenant job.Tenant, s queue.Slot, wait bool) // frees a slot whose job does not run, and calls looked
 
 	reads slotReads
 
@@ -151,20 +151,20 @@ func (s *tenantSlots) lookAround(now time.Time, pause func() bool) {
 	}
 }
 
-func (s *tenantSlots) lookAt(tenant job.Tenant, slot queue.Slot, patient bool) {
+func (s *tenantSlots) lookAt(tenant job.Tenant, slot queue.Slot, wait bool) {
 	key := idKey{tenant, slot.Job}
 	if s.looks[key] {
 		return
 	}
 	s.looks[key] = true
-	s.look(tenant, slot, patient)
+	s.look(tenant, slot, wait)
 }
 
 func (s *tenantSlots) looked(key idKey) { delete(s.looks, key) }
 
-// lookAtSlot frees a slot whose job does not run any more; patiently it waits some time for that.
-func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) {
-	if err := d.freeTenantSlot(ctx, tenant, s, patient); err != nil {
+// lookAtSlot frees a slot whose job does not run any more; with wait it waits some time for that.
+func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, wait bool) {
+	if err := d.freeTenantSlot(ctx, tenant, s, wait); err != nil {
 		d.log.Debug("cannot look at a slot", "tenant", tenant, "job", s.Job, "error", err)
 	}
 	d.loop.tell(func(time.Time) { d.loop.slots.looked(idKey{tenant, s.Job}) })
@@ -241,8 +241,8 @@ func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *queue.S
 	return d.clock().Sub(s.Time) > d.q.PresenceTTL(), nil
 }
 
-// freeTenantSlot frees a slot of a tenant with a cap whose job does not run any more; patiently it waits some time for that.
-func (d *Dispatcher) freeTenantSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) error {
+// freeTenantSlot frees a slot of a tenant with a cap whose job does not run any more; with wait it waits some time for that.
+func (d *Dispatcher) freeTenantSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, wait bool) error {
 	for pause := 4 * time.Millisecond; ; pause *= 2 {
 		over, err := d.slotOver(ctx, tenant, &s)
 		if err != nil {
@@ -251,7 +251,7 @@ func (d *Dispatcher) freeTenantSlot(ctx context.Context, tenant job.Tenant, s qu
 		if over {
 			return d.returnSlot(ctx, tenant, s.Job, s.Time)
 		}
-		if !patient || pause > slotLook || ctx.Err() != nil {
+		if !wait || pause > slotLook || ctx.Err() != nil {
 			return ctx.Err()
 		}
 		queue.Pause(ctx, pause)

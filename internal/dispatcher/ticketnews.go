@@ -36,8 +36,8 @@ type ticketNews struct {
 }
 
 const (
-	ticketPatience = 2 * time.Second  // until a change is read that no relay has reported
-	ticketGivenUp  = 10 * time.Second // until one that cannot be read either is given up: a later one has replaced it, or nothing is left of it
+	relayTimeout  = 2 * time.Second  // until a change is read that no relay has reported
+	ticketGivenUp = 10 * time.Second // until one that cannot be read either is given up: a later one has replaced it, or nothing is left of it
 )
 
 // ticketNewsParts is what a ticketNews is made with.
@@ -144,7 +144,7 @@ func (n *ticketNews) look(now time.Time) {
 	case n.known >= n.top:
 	case n.goal <= n.known:
 		n.goal, n.since = n.top, now
-	case now.Sub(n.since) >= ticketPatience:
+	case now.Sub(n.since) >= relayTimeout:
 		n.reading = true
 		n.read(n.known)
 	}

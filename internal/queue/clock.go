@@ -35,11 +35,11 @@ func (o *Offset) UnmarshalText(text []byte) error {
 }
 
 const (
-	clockSamples  = 5               // of one measurement; the one with the shortest round trip counts
-	clockRenewal  = time.Minute     // between two measurements
-	clockLook     = 5 * time.Second // between two checks whether the machine slept
-	clockSlept    = time.Second     // difference of wall and monotonic clock that shows that it slept, or that its clock was set
-	clockPatience = time.Second     // the longest wait for the server's answer
+	clockSamples = 5               // of one measurement; the one with the shortest round trip counts
+	clockRenewal = time.Minute     // between two measurements
+	clockLook    = 5 * time.Second // between two checks whether the machine slept
+	clockSlept   = time.Second     // difference of wall and monotonic clock that shows that it slept, or that its clock was set
+	clockTimeout = time.Second     // the longest wait for the server's answer
 )
 
 // clock is NATS' time, measured by requests to the server. The monotonic clock of a machine stops while it sleeps, so the time is
@@ -157,7 +157,7 @@ func (s clockSetting) nearest(zero time.Time) clockSetting {
 
 // sample asks the server once, and takes its answer as the time in the middle of the round trip.
 func (c *clock) sample(ctx context.Context) (clockSetting, error) {
-	ctx, cancel := context.WithTimeout(ctx, clockPatience)
+	ctx, cancel := context.WithTimeout(ctx, clockTimeout)
 	defer cancel()
 	sent := time.Since(c.start)
 	server, err := c.ask(ctx)
@@ -183,7 +183,7 @@ func (q *Queue) serverTime() func(context.Context) (time.Time, error) {
 }
 
 func (q *Queue) streamTime(ctx context.Context, stream string) (time.Time, error) {
-	ctx, cancel := context.WithTimeout(ctx, clockPatience/3)
+	ctx, cancel := context.WithTimeout(ctx, clockTimeout/3)
 	defer cancel()
 	msg, err := q.nc.RequestMsgWithContext(ctx, nats.NewMsg(q.apiSubject("STREAM.INFO."+stream)))
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// getPatience is how long the next message of a batch may take, before it is asked for again.
-const getPatience = 5 * time.Second
+// nextTimeout is how long the next message of a batch may take, before it is asked for again.
+const nextTimeout = 5 * time.Second
 
 // batchGet asks a stream for stored messages by a direct get, which needs no consumer.
 type batchGet struct {
@@ -39,7 +39,7 @@ func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string,
 		return false, err
 	}
 	for {
-		once, cancel := context.WithTimeout(ctx, getPatience)
+		once, cancel := context.WithTimeout(ctx, nextTimeout)
 		msg, err := sub.NextMsgWithContext(once)
 		cancel()
 		if errors.Is(err, context.DeadlineExceeded) {

@@ -55,7 +55,7 @@ func (r *endedReader) step(ctx context.Context) bool {
 			return false
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, getPatience)
+	ctx, cancel := context.WithTimeout(ctx, nextTimeout)
 	defer cancel()
 	for range len(r.next) {
 		msg, err := r.answers.NextMsgWithContext(ctx)

@@ -103,7 +103,7 @@ func (c *FileChunk) fill(ctx context.Context, f *storedFile, p *part, most int) 
 	}
 	left := int64(cap(c.Body) - len(c.Body))
 	batch := min(fileBatch, int(left/f.largest())+1)
-	return f.walk(ctx, p.behind(), batch, getPatience, func(p *part) error {
+	return f.walk(ctx, p.behind(), batch, nextTimeout, func(p *part) error {
 		if c.add(p, p) {
 			return errEnough
 		}

@@ -127,7 +127,7 @@ func (f *storedFile) get(ctx context.Context, request any) (part, bool, error) {
 	if err != nil {
 		return part{}, false, fmt.Errorf("encode the request for a part: %w", err)
 	}
-	msg, err := f.q.calls.ask(ctx, &nats.Msg{Subject: f.q.apiSubject("DIRECT.GET." + names.StoreStream(f.store)), Data: body}, getPatience)
+	msg, err := f.q.calls.ask(ctx, &nats.Msg{Subject: f.q.apiSubject("DIRECT.GET." + names.StoreStream(f.store)), Data: body}, nextTimeout)
 	if err != nil {
 		return part{}, false, fmt.Errorf("read file %s: %w", f.info.Name, err)
 	}
@@ -173,8 +173,8 @@ func (f *storedFile) missing(ctx context.Context, offset int64) error {
 }
 
 // walk calls take for the parts from a place to the end of the file, in order and without gaps, until take returns errEnough. batch
-// is how many one request asks for. It waits at most patience for a part, since a copy of the stream may be behind, or NATS away.
-func (f *storedFile) walk(ctx context.Context, from place, batch int, patience time.Duration, take func(*part) error) error {
+// is how many one request asks for. It waits at most timeout for a part, since a copy of the stream may be behind, or NATS away.
+func (f *storedFile) walk(ctx context.Context, from place, batch int, timeout time.Duration, take func(*part) error) error {
 	sub, err := f.q.nc.SubscribeSync(f.q.nc.NewInbox())
 	if err != nil {
 		return fmt.Errorf("read file %s: %w", f.info.Name, err)
@@ -195,7 +195,7 @@ func (f *storedFile) walk(ctx context.Context, from place, batch int, patience t
 			progress = time.Now()
 			continue
 		}
-		if err := f.missing(ctx, w.at.offset); errors.Is(err, jetstream.ErrReplaced) || time.Since(progress) > patience {
+		if err := f.missing(ctx, w.at.offset); errors.Is(err, jetstream.ErrReplaced) || time.Since(progress) > timeout {
 			return err
 		}
 		Pause(ctx, rewatchPause)

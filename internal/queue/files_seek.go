@@ -112,7 +112,7 @@ func (s *search) narrow(p *part, sequence uint64) {
 // seekByReading reads parts from a place on until one has the byte.
 func (f *storedFile) seekByReading(ctx context.Context, from place, offset int64) (found part, at place, err error) {
 	at = from
-	err = f.walk(ctx, from, f.batch(), getPatience, func(p *part) error {
+	err = f.walk(ctx, from, f.batch(), nextTimeout, func(p *part) error {
 		switch {
 		case p.has(offset):
 			found = *p
@@ -140,7 +140,7 @@ func (f *storedFile) seekAll(ctx context.Context, offset int64) (part, error) {
 		switch {
 		case errors.Is(err, errFar):
 			from, begun = at, time.Now()
-		case errors.Is(err, ErrMissing) && time.Since(begun) < getPatience && Pause(ctx, rewatchPause):
+		case errors.Is(err, ErrMissing) && time.Since(begun) < nextTimeout && Pause(ctx, rewatchPause):
 		default:
 			return p, err
 		}

@@ -20,7 +20,7 @@ const (
 	apiTimeout  = 10 * time.Second
 	apiAtOnce   = 64                         // calls that a dispatcher works on at a time; more wait their turn
 	apiMost     = 1024                       // calls that wait or are worked on; more are refused
-	apiPatience = apiTimeout + 3*time.Second // how long Call waits for an answer
+	callTimeout = apiTimeout + 3*time.Second // how long Call waits for an answer
 
 	lastCalls = 2 * time.Second // how long a service that stops waits for requests that NATS has sent already
 )
@@ -93,7 +93,7 @@ func (d *callServer) serveOperators(ctx context.Context, service micro.Service, 
 // Call makes a call of the operator's API, comfy.api.<name>, with a request and an answer in JSON, and waits at most 13 s. When no
 // dispatcher is running the error says so; a refusal is a jetstream.BadRequest or another of those types.
 func (q *Queue) Call(ctx context.Context, name string, request, answer any) error {
-	return q.call(ctx, names.APIPrefix+name, apiPatience, request, answer)
+	return q.call(ctx, names.APIPrefix+name, callTimeout, request, answer)
 }
 
 // CallOf makes a call of a tenant, comfy.tenants.<tenant>.<name>, as Call does.
@@ -101,12 +101,12 @@ func (q *Queue) CallOf(ctx context.Context, tenant job.Tenant, name string, requ
 	return q.call(ctx, names.TenantPrefix+string(tenant)+"."+name, jetstream.CallTime+lastCalls, request, answer)
 }
 
-func (q *Queue) call(ctx context.Context, subject string, patience time.Duration, request, answer any) error {
+func (q *Queue) call(ctx context.Context, subject string, timeout time.Duration, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("encode request %s: %w", subject, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	msg, err := jetstream.Ask(ctx, q.nc, &nats.Msg{Subject: subject, Data: body})
 	if err != nil {

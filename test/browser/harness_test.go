@@ -25,8 +25,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// patience is the longest wait for what a story expects.
-const patience = 30 * time.Second
+// testTimeout is the longest wait for what a story expects.
+const testTimeout = 30 * time.Second
 
 // noBrowser is the one line that says why nothing was tested.
 const noBrowser = "no Chromium on this machine, so the page was not tried in a browser; `apt-get install chromium` gets one"
@@ -177,7 +177,7 @@ func (f *fleet) submit(tenant job.Tenant, id, name string, seed int, change func
 // ended waits for the end of a job.
 func (f *fleet) ended(tenant job.Tenant, id string) job.EventKind {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(f.t.Context(), testTimeout)
 	defer cancel()
 	last := job.EventKind("")
 	for e, err := range f.q.Follow(ctx, tenant, job.ID(id)) {
@@ -191,14 +191,14 @@ func (f *fleet) ended(tenant job.Tenant, id string) job.EventKind {
 
 func (f *fleet) eventually(what string, is func() bool) {
 	f.t.Helper()
-	over, tick := time.NewTimer(patience), time.NewTicker(20*time.Millisecond)
+	over, tick := time.NewTimer(testTimeout), time.NewTicker(20*time.Millisecond)
 	defer over.Stop()
 	defer tick.Stop()
 	for !is() {
 		select {
 		case <-tick.C:
 		case <-over.C:
-			f.t.Fatalf("not within %s: %s", patience, what)
+			f.t.Fatalf("not within %s: %s", testTimeout, what)
 		}
 	}
 }
@@ -257,7 +257,7 @@ func (b *tab) checkConsole() {
 
 func (b *tab) do(what string, steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, testTimeout)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		b.t.Fatalf("%s: %v; the page says: %s", what, err, b.text())
@@ -274,7 +274,7 @@ func (b *tab) text() string {
 // until waits until an expression of JavaScript is true on the page. While the page is left for another one there is nothing to ask.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, testTimeout)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -286,7 +286,7 @@ func (b *tab) until(what, expression string) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			b.t.Fatalf("%s: not within %s (%v); the page says: %s", what, patience, err, b.text())
+			b.t.Fatalf("%s: not within %s (%v); the page says: %s", what, testTimeout, err, b.text())
 		}
 	}
 }
@@ -312,7 +312,7 @@ func (b *tab) press(keys string) {
 
 func eval[T any](b *tab, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	ctx, cancel := context.WithTimeout(b.ctx, testTimeout)
 	defer cancel()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
 	if err != nil {

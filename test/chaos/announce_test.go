@@ -24,7 +24,7 @@ func TestABlockThatIsAnnouncedLateIsToldToBeLifted(t *testing.T) {
 	server := startNATS(t)
 	network := startProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 	defer network.close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()

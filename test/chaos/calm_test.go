@@ -75,7 +75,7 @@ func (m *measurement) online(ctx context.Context, host string) bool {
 // chain gives all events of a job, up to its end.
 func (m *measurement) chain(id string) []event {
 	m.f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	var all []event
 	for e, err := range m.f.q.Follow(ctx, "acme", job.ID(id)) {

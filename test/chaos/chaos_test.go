@@ -82,14 +82,14 @@ func (d *doing) finish(l *load, c *checker) {
 	d.heal()
 	l.end()
 	healed := time.Now()
-	settled := f.within(patience, func(context.Context) bool {
+	settled := f.within(testTimeout, func(context.Context) bool {
 		f.supervise()
 		return c.settled()
 	})
 	f.t.Logf("%s: %v after the healing everything had ended: %v; last were %.600q", d.story.now(), time.Since(healed).Round(time.Millisecond), settled, c.lacking)
 	f.within(10*time.Second, func(context.Context) bool { return c.check(false) })
 	c.innocents()
-	f.within(patience, func(context.Context) bool { return c.settled() })
+	f.within(testTimeout, func(context.Context) bool { return c.settled() })
 	c.check(true)
 	c.gone()
 	c.summary()

@@ -38,8 +38,8 @@ func TestChaosClusterLosesNothingWithOneServerLessAtATime(t *testing.T) {
 	rng := rand.New(rand.NewPCG(n, 2))
 	for time.Since(s.began) < total {
 		d.loseOne(rng)
-		if !f.within(patience, func(context.Context) bool { return f.whole(c) }) {
-			t.Fatalf("%s: the copies of the streams are not whole after %v", s.now(), patience)
+		if !f.within(testTimeout, func(context.Context) bool { return f.whole(c) }) {
+			t.Fatalf("%s: the copies of the streams are not whole after %v", s.now(), testTimeout)
 		}
 		d.check()
 	}
@@ -145,7 +145,7 @@ func TestTwoDispatchersOpenAnEmptyClusterAtOnce(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	var both sync.WaitGroup
 	for range 2 {

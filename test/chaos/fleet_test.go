@@ -35,7 +35,7 @@ const (
 	capableWait   = 3 * time.Second
 	freezeTimeout = 3 * time.Second
 
-	patience = 90 * time.Second // the longest wait for anything that must happen
+	testTimeout = 90 * time.Second // the longest wait for anything that must happen
 )
 
 // shape is the number and kind of a fleet's processes.
@@ -254,8 +254,8 @@ func (f *fleet) agentOf(host string) string {
 // eventually calls done until it returns true.
 func (f *fleet) eventually(what string, done func(context.Context) bool) {
 	f.t.Helper()
-	if !f.within(patience, done) {
-		f.t.Fatalf("waited %v in vain until %s", patience, what)
+	if !f.within(testTimeout, done) {
+		f.t.Fatalf("waited %v in vain until %s", testTimeout, what)
 	}
 }
 

@@ -32,10 +32,10 @@ const (
 
 // read gives the messages of a stream from a sequence on, by batched direct gets: a consumer could be left behind, or deliver nothing
 // after a restart. It fails when the server does not say in time that these were all.
-func read(nc *nats.Conn, stream string, from uint64, patience time.Duration) ([]stored, error) {
+func read(nc *nats.Conn, stream string, from uint64, testTimeout time.Duration) ([]stored, error) {
 	var all []stored
 	for {
-		part, more, err := readPart(nc, stream, from, patience)
+		part, more, err := readPart(nc, stream, from, testTimeout)
 		all = append(all, part...)
 		if err != nil || !more || len(part) == 0 {
 			return all, err
@@ -44,7 +44,7 @@ func read(nc *nats.Conn, stream string, from uint64, patience time.Duration) ([]
 	}
 }
 
-func readPart(nc *nats.Conn, stream string, from uint64, patience time.Duration) (part []stored, more bool, err error) {
+func readPart(nc *nats.Conn, stream string, from uint64, testTimeout time.Duration) (part []stored, more bool, err error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -56,7 +56,7 @@ func readPart(nc *nats.Conn, stream string, from uint64, patience time.Duration)
 		return nil, false, err
 	}
 	for {
-		msg, err := sub.NextMsg(patience)
+		msg, err := sub.NextMsg(testTimeout)
 		if err != nil {
 			return part, false, fmt.Errorf("read %s: %w", stream, err)
 		}
@@ -116,8 +116,8 @@ func newLedger() *ledger {
 }
 
 // readOn reads the events that were stored since the last call.
-func (l *ledger) readOn(nc *nats.Conn, patience time.Duration) error {
-	notes, err := read(nc, "COMFY_EVENTS", l.last+1, patience)
+func (l *ledger) readOn(nc *nats.Conn, testTimeout time.Duration) error {
+	notes, err := read(nc, "COMFY_EVENTS", l.last+1, testTimeout)
 	for _, n := range notes {
 		if n.sequence != l.last+1 {
 			l.holes = append(l.holes, fmt.Sprintf("event %d follows event %d", n.sequence, l.last))

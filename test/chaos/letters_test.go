@@ -16,7 +16,7 @@ import (
 func TestALetterThatWasTakenBackCanBeStoredAgain(t *testing.T) {
 	t.Parallel()
 	server := startNATS(t)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	_, q := open(ctx, t, server.URL())
 	m := &job.Message{Tenant: "acme", Priority: 5, Sequence: 7, Body: []byte(`{}`)}

@@ -135,7 +135,7 @@ func (c *checker) runAgain(name string) (lacking []string) {
 			keys = append(keys, tenant+"/"+id)
 		}
 	}
-	c.f.within(patience, func(context.Context) bool {
+	c.f.within(testTimeout, func(context.Context) bool {
 		return c.ledger.readOn(c.f.nc, answerTime) == nil && !slices.ContainsFunc(keys, func(key string) bool { return !c.ledger.ended(key) })
 	})
 	for _, key := range keys {
@@ -148,7 +148,7 @@ func (c *checker) runAgain(name string) (lacking []string) {
 
 // pardon does what `dispatcher blocks clear --hash` does.
 func (c *checker) pardon(hash workflow.Hash) bool {
-	return c.f.within(patience, func(context.Context) bool {
+	return c.f.within(testTimeout, func(context.Context) bool {
 		answer, err := c.f.nc.Request("comfy.api.unblock", encode(c.f.t, map[string]any{"hash": hash}), time.Second)
 		return err == nil && answer.Header.Get("Nats-Service-Error") == ""
 	})

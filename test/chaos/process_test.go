@@ -152,7 +152,7 @@ func (p *process) bounce() {
 }
 
 // terminate sends SIGTERM, waits for the end of the process and gives how it ended.
-func (p *process) terminate(patience time.Duration) string {
+func (p *process) terminate(testTimeout time.Duration) string {
 	p.mu.Lock()
 	p.wanted = false
 	p.mu.Unlock()
@@ -160,7 +160,7 @@ func (p *process) terminate(patience time.Duration) string {
 	if l == nil {
 		return "exit code 0"
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(testTimeout)
 	defer timer.Stop()
 	select {
 	case <-l.ended:
@@ -171,7 +171,7 @@ func (p *process) terminate(patience time.Duration) string {
 		case <-time.After(5 * time.Second):
 			p.kill()
 		}
-		return fmt.Sprintf("still there %v after SIGTERM", patience)
+		return fmt.Sprintf("still there %v after SIGTERM", testTimeout)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -80,7 +80,7 @@ func (m *measurement) submit(ran time.Duration, more ...any) string {
 // await follows a job until an event fits, and gives that event and when it was heard.
 func (m *measurement) await(id string, fits func(job.Event) bool) (job.Event, time.Time) {
 	m.f.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	var chain []event
 	for e, err := range m.f.q.Follow(ctx, "acme", job.ID(id)) {

@@ -25,8 +25,8 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3")) // a NATS that is closed at once still asks itself for the source of COMFY_JOBS
 }
 
-// patience bounds every wait for an event; a test that needs it all has failed.
-const patience = 60 * time.Second
+// testTimeout bounds every wait for an event; a test that needs it all has failed.
+const testTimeout = 60 * time.Second
 
 // picture is a workflow that every simulated host can run; its text makes it one of a kind.
 func picture(text string) string {
@@ -45,7 +45,7 @@ func startNATS(t *testing.T) (*nats.Conn, *queue.Queue) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	defer cancel()
 	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
@@ -117,7 +117,7 @@ func awaitHosts(t *testing.T, q *queue.Queue, n int) {
 // eventually asks until done says yes; for what no event tells.
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(testTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -125,7 +125,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited %v in vain: %s", patience, what)
+			t.Fatalf("waited %v in vain: %s", testTimeout, what)
 		}
 	}
 }
@@ -133,7 +133,7 @@ func eventually(t *testing.T, what string, done func() bool) {
 // ask sends a request as any NATS client would and reads the JSON answer.
 func ask(t *testing.T, nc *nats.Conn, subject, request string, answer any) {
 	t.Helper()
-	msg, err := nc.Request(subject, []byte(request), patience)
+	msg, err := nc.Request(subject, []byte(request), testTimeout)
 	if err != nil {
 		t.Fatalf("%s: %v", subject, err)
 	}
@@ -148,7 +148,7 @@ func ask(t *testing.T, nc *nats.Conn, subject, request string, answer any) {
 // publish stores a job with the header Comfy-Job-Id and demands the ack.
 func publish(t *testing.T, nc *nats.Conn, subject string, header nats.Header, body string) {
 	t.Helper()
-	ack, err := nc.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte(body)}, patience)
+	ack, err := nc.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte(body)}, testTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func publish(t *testing.T, nc *nats.Conn, subject string, header nats.Header, bo
 func awaitKind(t *testing.T, sub *nats.Subscription, kind string) {
 	t.Helper()
 	for {
-		msg, err := sub.NextMsg(patience)
+		msg, err := sub.NextMsg(testTimeout)
 		if err != nil {
 			t.Fatalf("no event %s on %s: %v", kind, sub.Subject, err)
 		}

@@ -204,7 +204,7 @@ func TestEventsOnTheWireAreAsDocumented(t *testing.T) {
 	kinds := map[string]bool{}
 	page := contract(t)
 	for !allIn(kinds) {
-		msg, err := sub.NextMsg(patience)
+		msg, err := sub.NextMsg(testTimeout)
 		if err != nil {
 			t.Fatalf("of the kinds of events only %v came: %v", kinds, err)
 		}

@@ -82,7 +82,7 @@ func TestAThousandHalfOpenConnectionsDelayNobody(t *testing.T) {
 	half := []string{"", "GET /queue HT", "POST /prompt HTTP/1.1\r\nHost: " + addr + "\r\nContent-Length: 100000\r\nAuthorization: Bearer " + f.key + "\r\n\r\n{",
 		"GET /ws?clientId=x HTTP/1.1\r\nHost: " + addr + "\r\nUpgrade: websocket\r\n"}
 	for i := range 1000 {
-		conn, err := net.DialTimeout("tcp", addr, patience)
+		conn, err := net.DialTimeout("tcp", addr, testTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -255,7 +255,7 @@ func TestThePollerNeverFindsAPromptNowhere(t *testing.T) {
 		ids = append(ids, faces[i%2].prompt(map[string]any{"prompt": picture(100 + i)}))
 	}
 	left := slices.Clone(ids)
-	for deadline := time.Now().Add(patience); len(left) > 0; {
+	for deadline := time.Now().Add(testTimeout); len(left) > 0; {
 		for i, id := range left {
 			f := faces[(i+1)%2]
 			queued := inQueue(f.get("/queue"), id)

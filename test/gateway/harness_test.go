@@ -32,8 +32,8 @@ const (
 	checkpoint = "v1-5-pruned-emaonly.safetensors"
 	onlyB      = "only-b.safetensors"
 
-	// patience is the longest wait for an event; a test that needs it all has failed.
-	patience = 60 * time.Second
+	// testTimeout is the longest wait for an event; a test that needs it all has failed.
+	testTimeout = 60 * time.Second
 )
 
 // fleet is a complete comfyherd in this process, which the tests share: each has a tenant of its own.
@@ -124,7 +124,7 @@ func (f *fleet) connect() (*queue.Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
@@ -242,7 +242,7 @@ func (f *face) do(method, path string, body any, header ...string) *answer {
 		}
 		content = bytes.NewReader(encoded)
 	}
-	ctx, cancel := context.WithTimeout(f.t.Context(), patience)
+	ctx, cancel := context.WithTimeout(f.t.Context(), testTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, method, f.base+path, content)
 	if err != nil {
@@ -293,7 +293,7 @@ func (f *face) prompt(body map[string]any) string {
 // ended waits until a prompt is in the history and gives its entry.
 func (f *face) ended(id string) map[string]any {
 	f.t.Helper()
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(testTimeout); ; {
 		if entry, _ := f.get("/history/" + id)[id].(map[string]any); entry != nil {
 			return entry
 		}

@@ -68,7 +68,7 @@ func TestAGatewayCountsWhatComesToIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := counts(t, registry)
-	for deadline := time.Now().Add(patience); now["requests_total 1xx ws"] == 0 && time.Now().Before(deadline); now = counts(t, registry) {
+	for deadline := time.Now().Add(testTimeout); now["requests_total 1xx ws"] == 0 && time.Now().Before(deadline); now = counts(t, registry) {
 		runtime.Gosched()
 	}
 

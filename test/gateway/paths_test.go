@@ -48,7 +48,7 @@ func TestFilesThatAreNotReadDelayNobody(t *testing.T) {
 	f.upload("/upload/image", "large.png", bytes.Repeat([]byte("x"), 8<<20))
 	addr := strings.TrimPrefix(f.base, "http://")
 	for range 12 {
-		conn, err := net.DialTimeout("tcp", addr, patience)
+		conn, err := net.DialTimeout("tcp", addr, testTimeout)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func TestAMessageOfAClientThatIsTooLargeClosesItsSocketAlone(t *testing.T) {
 	f := open(t)
 	large, other := f.socket("same"), f.socket("same")
 	_ = large.conn.WriteMessage(websocket.TextMessage, bytes.Repeat([]byte(" "), 5<<20)) // the gateway may close before it has read all
-	_ = large.conn.SetReadDeadline(time.Now().Add(patience))
+	_ = large.conn.SetReadDeadline(time.Now().Add(testTimeout))
 	for {
 		if _, _, err := large.conn.ReadMessage(); err != nil {
 			if slow, is := errors.AsType[net.Error](err); is && slow.Timeout() {

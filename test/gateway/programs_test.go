@@ -84,7 +84,7 @@ func TestKritaGetsItsPicturesAndCancels(t *testing.T) {
 	}
 	ponged := make(chan struct{}, 1)
 	s.conn.SetPongHandler(func(string) error { ponged <- struct{}{}; return nil })
-	if err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(patience)); err != nil {
+	if err := s.conn.WriteControl(websocket.PingMessage, nil, time.Now().Add(testTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	later := shared.q.Now().Add(time.Hour).UTC().Format(time.RFC3339)

@@ -52,7 +52,7 @@ func (f *face) socket(client string) *socket {
 
 func (s *socket) next() *message {
 	s.t.Helper()
-	if err := s.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := s.conn.SetReadDeadline(time.Now().Add(testTimeout)); err != nil {
 		s.t.Fatal(err)
 	}
 	kind, raw, err := s.conn.ReadMessage()

@@ -14,7 +14,7 @@ import (
 
 func TestACancelOutlivesARestartOfEverything(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{jetstream: impatient(), hosts: names("a"), noAgents: true})
+	f := start(t, setup{jetstream: shortLeases(), hosts: names("a"), noAgents: true})
 	_, killAgent := f.agent("a", f.sims["a"].URL(), agent.Config{})
 	f.awaitPresence(1)
 	_, killDispatcher := f.dispatcher(dispatcher.Config{})

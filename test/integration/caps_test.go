@@ -62,7 +62,7 @@ func total(runs map[string]int) int {
 func TestATenantsCapOutlivesTheDispatcherThatKeepsIt(t *testing.T) {
 	t.Parallel()
 	const jobs = 20
-	f := start(t, setup{hosts: names("a", "b", "c", "d"), jetstream: impatient()})
+	f := start(t, setup{hosts: names("a", "b", "c", "d"), jetstream: shortLeases()})
 	f.capOf("acme", 1)
 	kill := f.peers(5, dispatcher.Config{})
 	o := f.order()
@@ -83,7 +83,7 @@ func TestATenantsCapOutlivesTheDispatcherThatKeepsIt(t *testing.T) {
 
 func TestASlotWhoseDispatcherDiedIsFreeAfterAPresenceTTL(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{hosts: names("a"), jetstream: impatient()})
+	f := start(t, setup{hosts: names("a"), jetstream: shortLeases()})
 	f.capOf("acme", 1)
 	f.peers(2, dispatcher.Config{})
 	dead := []queue.Slot{{Job: "never-offered", Host: "a", By: "gone", Time: f.q.Now()}}

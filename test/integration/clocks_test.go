@@ -25,14 +25,14 @@ func TestNothingEndsBecauseAClockIsOff(t *testing.T) {
 			r := f.submit("acme", job.Spec{Workflow: picture(1), ExpiresIn: job.Duration(30 * time.Minute)})
 			soon := f.submit("acme", job.Spec{Workflow: picture(3), ExpiresIn: job.Duration(2 * time.Second)})
 			queued := f.await(r, job.Queued)
-			if far := queued.Time.Sub(f.q.Now()).Abs(); far > patience {
+			if far := queued.Time.Sub(f.q.Now()).Abs(); far > testTimeout {
 				t.Errorf("its queued event is %v from now", far)
 			}
 			if end := f.end(soon); end.EventKind != job.Dead || end.Reason != string(failure.Expired) {
 				t.Errorf("the job of two seconds is %s (%s)", end.EventKind, end.Reason)
 			}
 			hosts, err := f.q.Hosts(f.context())
-			if err != nil || len(hosts) != 1 || (time.Duration(hosts[0].ClockOff)-off).Abs() > patience {
+			if err != nil || len(hosts) != 1 || (time.Duration(hosts[0].ClockOff)-off).Abs() > testTimeout {
 				t.Errorf("the hosts are %+v (%v), want one whose clock is %v off", hosts, err, off)
 			}
 			f.cancel(busy)

@@ -45,10 +45,10 @@ func TestTheCommandsInTheSecurityPageWork(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "workflow_api.json"), picture(0x123456), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, sh, "-e", "-c", script)
-	cmd.Dir, cmd.WaitDelay = dir, patience
+	cmd.Dir, cmd.WaitDelay = dir, testTimeout
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that the trap is heard
 	cmd.Env = append(os.Environ(), "PATH="+build(t)+string(os.PathListSeparator)+os.Getenv("PATH"), "COMFYHERD_STORE_DIR="+filepath.Join(dir, "store"))
 	var out, said bytes.Buffer

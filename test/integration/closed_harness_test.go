@@ -221,7 +221,7 @@ func (f *closed) tenant(name string) (*nats.Conn, <-chan error) {
 // refusal waits for a permission violation that names a subject.
 func (f *closed) refusal(refused <-chan error, subject string) {
 	f.t.Helper()
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(testTimeout)
 	defer timer.Stop()
 	for {
 		select {

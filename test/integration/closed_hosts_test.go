@@ -85,7 +85,7 @@ func (h *hole) claim(brief bool) string {
 // Row 3, the black hole: it once kept 10 of 10 jobs. And the rest of what limits a stolen key of a host.
 func TestAStolenKeyOfAHostKeepsNoJobAndNoOtherTenants(t *testing.T) {
 	t.Parallel()
-	f := startClosedWith(t, impatient(), names("gpu-1")...)
+	f := startClosedWith(t, shortLeases(), names("gpu-1")...)
 	acme, _ := f.tenant("acme")
 	events := f.listen(acme, "comfy.events.jobs.acme.>")
 	evil := f.hole("gpu-2", natsserver.AgentSettings{Slots: 3})

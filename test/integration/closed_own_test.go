@@ -56,7 +56,7 @@ func startOwn(t *testing.T) *closed {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(testTimeout) {
 		t.Fatal("the server is not ready")
 	}
 	f.url = s.ClientURL()

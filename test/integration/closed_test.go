@@ -50,7 +50,7 @@ func (f *closed) listen(nc *nats.Conn, subject string) *nats.Subscription {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	if err := nc.FlushTimeout(patience); err != nil {
+	if err := nc.FlushTimeout(testTimeout); err != nil {
 		f.t.Fatal(err)
 	}
 	return sub

@@ -50,9 +50,9 @@ func (f *fleet) process(path string, args []string, env ...string) (kill func())
 	return kill
 }
 
-// impatient are leases and presences that run out within a test, and not yet while a machine stands still for some
+// shortLeases has leases and presences that run out within a test, and not yet while a machine stands still for some
 // seconds: who lives has renewed them within the last third.
-func impatient() queue.Config {
+func shortLeases() queue.Config {
 	return queue.Config{AckWait: leaseTime, PresenceTTL: leaseTime - time.Second}
 }
 
@@ -82,7 +82,7 @@ func TestKillMinusNineOf(t *testing.T) {
 
 func killAnAgent(t *testing.T, agent string) {
 	t.Helper()
-	f := start(t, setup{jetstream: impatient(), hosts: names("b")})
+	f := start(t, setup{jetstream: shortLeases(), hosts: names("b")})
 	sim, err := comfysim.Start(comfysim.Config{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultHang, Times: 1}}})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func killAnAgent(t *testing.T, agent string) {
 
 func killADispatcher(t *testing.T, dispatcher string) {
 	t.Helper()
-	f := start(t, setup{jetstream: impatient(), hosts: names("a", "b")})
+	f := start(t, setup{jetstream: shortLeases(), hosts: names("a", "b")})
 	kill := f.process(dispatcher, []string{"run"}, "COMFYHERD_ACK_WAIT="+leaseTime.String())
 	f.awaitHosts(2)
 	var jobs []jetstream.Receipt

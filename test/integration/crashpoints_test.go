@@ -30,7 +30,7 @@ func (f *fleet) take() *doomed {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	n, err := puller.Pull(f.context(), 1, patience)
+	n, err := puller.Pull(f.context(), 1, testTimeout)
 	puller.Close()
 	if err != nil || n != 1 {
 		f.t.Fatalf("no job was delivered: %v", err)
@@ -178,7 +178,7 @@ func TestACrashBetweenAnyTwoEffectsIsRepaired(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := start(t, setup{hosts: names("a"), jetstream: impatient()})
+			f := start(t, setup{hosts: names("a"), jetstream: shortLeases()})
 			r := f.submit("acme", job.Spec{Workflow: picture(0x123456)})
 			c.until(f.take())
 			f.dispatcher(setup{}.config)

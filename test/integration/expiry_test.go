@@ -30,7 +30,7 @@ func TestAJobWhoseTimeIsOverIsOfferedOnNoWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := start(t, setup{hosts: names("a"), jetstream: impatient()})
+			f := start(t, setup{hosts: names("a"), jetstream: shortLeases()})
 			r := f.submit("acme", job.Spec{Workflow: picture(1), ExpiresIn: job.Duration(time.Second)})
 			if name != "Fresh" {
 				before(f.take())

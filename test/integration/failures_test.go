@@ -239,7 +239,7 @@ func TestAnInterruptedJobRunsOnceMoreAndIsThenDead(t *testing.T) {
 func TestAPromptThatDoesNotStopTakesItsHostOutUntilComfyUIWasRestarted(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{
-		dispatchers: 1, agent: agent.Config{CancelPatience: 500 * time.Millisecond},
+		dispatchers: 1, agent: agent.Config{CancelTimeout: 500 * time.Millisecond},
 		hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultHangHard, Class: "ImageInvert"}}}, {Name: "b"}},
 	})
 	hosts := f.subscribe("comfy.events.hosts.a.*")

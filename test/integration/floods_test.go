@@ -114,7 +114,7 @@ func floods(t *testing.T) []flood {
 
 // ask makes a request whose answer only has to come.
 func ask(nc *nats.Conn, subject string, body []byte) error {
-	_, err := nc.Request(subject, body, patience)
+	_, err := nc.Request(subject, body, testTimeout)
 	return err
 }
 

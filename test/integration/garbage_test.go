@@ -34,7 +34,7 @@ func rubbish() [][]byte {
 
 func TestWhatSomebodyElseWritesNeitherPanicsNorStopsALane(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: impatient(), foreign: true, config: dispatcher.Config{Park: 2 * time.Second}})
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: shortLeases(), foreign: true, config: dispatcher.Config{Park: 2 * time.Second}})
 	hash := string(hashOf(t, picture(1)))
 	first := f.end(f.submit("acme", job.Spec{Workflow: picture(1)}))
 	victim := f.submit("acme", onlyOn("late", sleep(2, 0.2))) // its chain is written into as well

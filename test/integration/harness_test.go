@@ -70,9 +70,9 @@ type setup struct {
 	log         io.Writer
 }
 
-// patience is the longest wait for an event; a test that needs it all has failed. It is more than two leases of the default length: a
+// testTimeout is the longest wait for an event; a test that needs it all has failed. It is more than two leases of the default length: a
 // delivery or an answer that is lost while the machine stands still is repeated when they have run out.
-const patience = 75 * time.Second
+const testTimeout = 75 * time.Second
 
 func start(t *testing.T, s setup) *fleet {
 	t.Helper()
@@ -188,7 +188,7 @@ func (f *fleet) connectTo(url string) (*nats.Conn, *queue.Queue) {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
 	q, err := queue.Open(ctx, nc, f.cfg)
 	if err != nil {
@@ -282,7 +282,7 @@ func (f *fleet) agentOn(url string, host agent.HostConfig, cfg agent.Config) (st
 }
 
 func (f *fleet) context() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	f.t.Cleanup(cancel)
 	return ctx
 }
@@ -308,7 +308,7 @@ func (f *fleet) awaitHosts(n int) {
 // eventually calls done until it returns true. It is for changes of which there is no event.
 func (f *fleet) eventually(what string, done func() bool) {
 	f.t.Helper()
-	deadline := time.NewTimer(patience)
+	deadline := time.NewTimer(testTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
@@ -316,12 +316,12 @@ func (f *fleet) eventually(what string, done func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			f.t.Fatalf("waited %v in vain: %s", patience, what)
+			f.t.Fatalf("waited %v in vain: %s", testTimeout, what)
 		}
 	}
 }
 
-// reaches waits until a number is n; whenever the number has grown the wait may take patience again.
+// reaches waits until a number is n; whenever the number has grown the wait may take testTimeout again.
 func (f *fleet) reaches(what string, n int, number func() int) {
 	f.t.Helper()
 	for most := 0; most < n; {

@@ -184,7 +184,7 @@ func TestARollingRestartOfTheWholeFleetLosesNoLongJobAndBlocksNothing(t *testing
 func (f *fleet) passes(ticks *nats.Subscription, steps float64) {
 	f.t.Helper()
 	f.eventually("progress", func() bool {
-		msg, err := ticks.NextMsg(patience)
+		msg, err := ticks.NextMsg(testTimeout)
 		var p jetstream.Progress
 		return err == nil && json.Unmarshal(msg.Data, &p) == nil && p.Node == "2" && p.Value >= steps
 	})

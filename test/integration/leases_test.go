@@ -101,7 +101,7 @@ func (w *wire) heal() {
 // cutOff starts hosts a and b, of which a's agent reaches NATS by a wire of its own.
 func cutOff(t *testing.T, a, b comfysim.Config) (*fleet, *wire) {
 	t.Helper()
-	f := start(t, setup{jetstream: impatient(), hosts: []comfysim.Config{b}})
+	f := start(t, setup{jetstream: shortLeases(), hosts: []comfysim.Config{b}})
 	sim, err := comfysim.Start(a)
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +131,7 @@ func (f *fleet) awaitRun(host string) {
 
 func TestARestartedAgentResumesItsPromptAsTheSameAttempt(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, jetstream: impatient(), hosts: names("a"), noAgents: true})
+	f := start(t, setup{dispatchers: 2, jetstream: shortLeases(), hosts: names("a"), noAgents: true})
 	_, kill := f.agent("a", f.sims["a"].URL(), agent.Config{})
 	f.awaitHosts(1)
 	r := f.submit("acme", job.Spec{Workflow: sleep(0x112233, 2+leaseTime.Seconds())}) // runs when it is delivered again
@@ -151,7 +151,7 @@ func TestARestartedAgentResumesItsPromptAsTheSameAttempt(t *testing.T) {
 
 func TestAPromptThatComfyUIForgotMeanwhileIsLost(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, jetstream: impatient(), hosts: names("a"), noAgents: true})
+	f := start(t, setup{dispatchers: 2, jetstream: shortLeases(), hosts: names("a"), noAgents: true})
 	_, kill := f.agent("a", f.sims["a"].URL(), agent.Config{})
 	f.awaitHosts(1)
 	r := f.submit("acme", job.Spec{Workflow: sleep(1, 1)})
@@ -244,7 +244,7 @@ func TestAStaleAgentNeitherDisturbsTheNewerRunNorSpeaksAfterTheEnd(t *testing.T)
 
 func TestNATSIsRestartedWhileJobsRunAndWait(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, jetstream: impatient(), hosts: names("a", "b")})
+	f := start(t, setup{dispatchers: 2, jetstream: shortLeases(), hosts: names("a", "b")})
 	soon := time.Now().Add(8 * time.Second)
 	jobs := []jetstream.Receipt{
 		f.submit("acme", job.Spec{Workflow: sleep(1, 2.5), OnlyHosts: []string{"a"}}),

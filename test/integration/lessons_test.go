@@ -26,7 +26,7 @@ import (
 
 func TestAHostThatComesBackWakesWhatWaitsForIt(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: impatient()})
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: shortLeases()})
 	f.sims["a"].Kill()
 	f.wantOut("a", true) // before the job comes: its failure would block it there
 	r := f.submit("acme", onlyOn("a", picture(1)))
@@ -105,7 +105,7 @@ func TestTheDeathOfAHostIsNoticedWithoutAnyTimeout(t *testing.T) {
 
 func TestAMissedCooldownEndStillLiftsTheBlock(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Times: 1}}}}, jetstream: impatient()})
+	f := start(t, setup{hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Times: 1}}}}, jetstream: shortLeases()})
 	policy := dispatcher.Config{Policy: route.Policy{Cooldown: 2 * time.Second, Cap: 2 * time.Second, MaxFailures: 1}}
 	_, kill := f.dispatcher(policy)
 	blocks := f.subscribe("comfy.events.blocks.a.*.*")

@@ -53,7 +53,7 @@ func run(t *testing.T, opts *server.Options) *server.Server {
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(patience) {
+	if !s.ReadyForConnections(testTimeout) {
 		t.Fatal("nats-server is not ready")
 	}
 	return s
@@ -139,7 +139,7 @@ func (f *fleet) persist(tenant string, spec job.Spec) jetstream.Receipt {
 
 func TestNATSThatComesAndGoesAllTheTimeCostsNoJob(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: impatient()})
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: shortLeases()})
 	var jobs []jetstream.Receipt
 	for n := range 5 {
 		for range 6 {
@@ -199,7 +199,7 @@ func TestAJetStreamWithoutRoomSaysSo(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer nc.Close()
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 			defer cancel()
 			q, err := queue.Open(ctx, nc, tc.cfg)
 			if err != nil {

@@ -257,7 +257,7 @@ func TestABlockEndsWithItsKeyWhateverTimeItTells(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if opened, err := f.q.OpenBlock(f.context(), "a", hash, value, patience); err != nil || !opened {
+	if opened, err := f.q.OpenBlock(f.context(), "a", hash, value, testTimeout); err != nil || !opened {
 		t.Fatalf("block: %t, %v", opened, err)
 	}
 	f.everyone("all dispatchers know of the block", func() bool {

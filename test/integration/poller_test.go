@@ -63,7 +63,7 @@ func TestAPollerFindsEveryPromptWhateverIsKilled(t *testing.T) {
 		}
 	}
 	f := start(t, setup{jetstream: pollerConfig()})
-	p := &polled{f: f, client: &http.Client{Transport: &http.Transport{}, Timeout: patience}}
+	p := &polled{f: f, client: &http.Client{Transport: &http.Transport{}, Timeout: testTimeout}}
 	t.Cleanup(p.client.CloseIdleConnections)
 	for _, name := range []string{"a", "b", "c", "d"} {
 		p.host(name)
@@ -122,7 +122,7 @@ func (p *polled) part(begin func(*victim) func()) *victim {
 // call asks the gateways in turn until one answers: those that are killed do not.
 func (p *polled) call(method, path string, body []byte) []byte {
 	var last error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(testTimeout); time.Now().Before(deadline); {
 		for range p.gates {
 			gate := p.gates[p.calls.Add(1)%int64(len(p.gates))]
 			r, err := http.NewRequestWithContext(p.f.context(), method, *gate.base.Load()+path, bytes.NewReader(body))
@@ -185,14 +185,14 @@ func (p *polled) watch(prompts int) {
 	born := make(chan struct{}, len(p.parts))
 	var killing sync.WaitGroup
 	defer killing.Wait()
-	for deadline := time.Now().Add(patience); ; rounds++ {
+	for deadline := time.Now().Add(testTimeout); ; rounds++ {
 		before := len(ended)
 		if p.round(ended) {
 			p.f.t.Logf("%d prompts ended in %d rounds, %d actors were killed", prompts, rounds, kills)
 			return
 		}
 		if len(ended) > before {
-			deadline = time.Now().Add(patience)
+			deadline = time.Now().Add(testTimeout)
 		}
 		if step := max(1, prompts/(3*len(p.parts))); len(ended)/step > kills {
 			killing.Wait() // one at a time, so that somebody is left

@@ -145,7 +145,7 @@ func TestABodyBeyondMaxPayloadIsRefusedAtThePublish(t *testing.T) {
 // What fits into a publish to the last byte still has to reach an agent or a dead letter, with headers of ours.
 func TestABodyThatJustFitsIsNeitherLostNorStuck(t *testing.T) {
 	t.Parallel()
-	cfg := impatient()
+	cfg := shortLeases()
 	cfg.MaxJob = 64 << 20
 	f := start(t, setup{dispatchers: 2, hosts: painters("a"), jetstream: cfg})
 	room := int(f.nc.MaxPayload())

@@ -24,10 +24,10 @@ func TestJobsOfAStreamThatWasMadeAgainRun(t *testing.T) {
 			Seq   uint64
 		}
 		f.eventually("a stream of jobs", func() bool {
-			reply, err := f.nc.Request("comfy.jobs.acme.5", picture(1), patience)
+			reply, err := f.nc.Request("comfy.jobs.acme.5", picture(1), testTimeout)
 			return err == nil && json.Unmarshal(reply.Data, &ack) == nil && ack.Error == nil && ack.Seq > 0
 		})
-		msg, err := ends.NextMsg(patience)
+		msg, err := ends.NextMsg(testTimeout)
 		if err != nil {
 			t.Fatalf("job %d: %v", ack.Seq, err)
 		}
@@ -35,7 +35,7 @@ func TestJobsOfAStreamThatWasMadeAgainRun(t *testing.T) {
 	}
 	first := run()
 	f.drained()
-	if _, err := f.nc.Request("$JS.API.STREAM.DELETE.COMFY_JOBS", nil, patience); err != nil {
+	if _, err := f.nc.Request("$JS.API.STREAM.DELETE.COMFY_JOBS", nil, testTimeout); err != nil {
 		t.Fatal(err)
 	}
 	if second := run(); second == first {
@@ -52,7 +52,7 @@ func TestDeadLettersAreFoundWhenTheirEventsAreGone(t *testing.T) {
 	spec.ExpiresIn = job.Duration(1)
 	f.end(f.submit("acme", spec))
 	f.drained()
-	if _, err := f.nc.Request("$JS.API.STREAM.PURGE.COMFY_EVENTS", nil, patience); err != nil {
+	if _, err := f.nc.Request("$JS.API.STREAM.PURGE.COMFY_EVENTS", nil, testTimeout); err != nil {
 		t.Fatal(err)
 	}
 	f.purged = -1 // its dead event is gone, and its letter is not

@@ -120,7 +120,7 @@ func TestJobsOutliveTheirTickets(t *testing.T) {
 	for name, spoil := range map[string]string{"Purged": "$JS.API.STREAM.PURGE.", "Deleted": "$JS.API.STREAM.DELETE."} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := start(t, setup{noAgents: true, hosts: names("a"), dispatchers: 2, jetstream: impatient(), config: dispatcher.Config{Park: time.Second}})
+			f := start(t, setup{noAgents: true, hosts: names("a"), dispatchers: 2, jetstream: shortLeases(), config: dispatcher.Config{Park: time.Second}})
 			first, second := f.parked(job.Spec{Workflow: picture(1)}), f.parked(job.Spec{Workflow: picture(2)})
 			var done struct{ Success bool }
 			f.request(nats.NewMsg(spoil+waitingRoom), &done)
@@ -139,7 +139,7 @@ func TestJobsOutliveTheirTickets(t *testing.T) {
 
 func TestAChainIsRenewedBeforeItsEventsAreForgotten(t *testing.T) {
 	t.Parallel()
-	cfg := impatient()
+	cfg := shortLeases()
 	cfg.EventsAge = 8 * time.Second // renewed from the half on
 	f := start(t, setup{noAgents: true, hosts: names("a"), dispatchers: 2, jetstream: cfg, config: dispatcher.Config{Park: 500 * time.Millisecond}})
 	o := f.order()
