@@ -152,3 +152,93 @@ func TestBlocksAreListedByPair(t *testing.T) {
 	same(t, "of another host", len(b.behind(pair{}, pairs{host: "c"}, 10, always)), 0)
 	same(t, "blocks in force", len(b.of([]pair{{"a", one}, {"c", one}})), 1)
 }
+
+func TestAHaltIsNoBlockThatStands(t *testing.T) {
+	t.Parallel()
+	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
+	b, p := blockScene(f, newPeers("me")), pair{"a", o.job.Graph.Hash()}
+	ended := &queue.EndedJob{Tenant: "acme", Hash: p.hash, Kind: failure.ExecutionError}
+	counts := func() []any {
+		return []any{b.blocked(p), b.count(), len(b.haltsPerHost()), len(b.behind(pair{}, pairs{}, 9, always))}
+	}
+	b.halt("a", ended, noonUTC)
+	same(t, "halted", counts(), []any{false, 0, 1, 0})
+	b.remove(p, noonUTC) // a block before it has ended
+	same(t, "removed", counts(), []any{false, 0, 0, 0})
+	b.halt("a", ended, noonUTC)
+	b.put(blockFor("a", p.hash, failure.ExecutionError), noonUTC)
+	same(t, "blocked meanwhile", counts(), []any{true, 1, 0, 1})
+	b.remove(p, noonUTC)
+	b.halt("a", ended, noonUTC)
+	b.changes.jobs = false
+	b.alarms.ring(noonUTC.Add(time.Second))
+	same(t, "when it is over", []any{counts(), b.changes.jobs}, []any{[]any{false, 0, 0, 0}, true})
+}
+
+// A job that needs less memory may still go where a large one had too little.
+func TestAHaltForLackOfMemoryIsForJobsAsLarge(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[failure.Kind]string{failure.OutOfMemory: "a", failure.Timeout: ""} {
+		f, small := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
+		b := blockScene(f, newPeers("me"))
+		ended := &queue.EndedJob{Tenant: "acme", Hash: small.job.Graph.Hash(), Kind: kind, Size: 100 * small.job.Graph.Size()}
+		b.halt("a", ended, noonUTC)
+		same(t, "a small job after "+string(kind), chosen(f, small, noonUTC), want)
+		b.endHalt(pair{"a", ended.Hash})
+		ended.Size = small.job.Graph.Size()
+		b.halt("a", ended, noonUTC)
+		same(t, "one as large after "+string(kind), chosen(f, small, noonUTC), "")
+	}
+}
+
+// What may find a host now, and why others wait, is looked at when a block or strikes have changed.
+func TestWhatIsLookedAtWhenBlocksAndStrikesChange(t *testing.T) {
+	t.Parallel()
+	home, away, hash := nameAtHome("gpu-%d"), nameAwayFromHome("gpu-%d"), hashOfGraph(t, 1)
+	b := blockScene(fleetOf(t, home, away), peersOf("other"))
+	marked := func(change func()) []bool {
+		b.changes.jobs, b.changes.reasons = false, false
+		change()
+		return []bool{b.changes.jobs, b.changes.reasons}
+	}
+	for _, name := range []string{home, away} {
+		p := pair{name, hash}
+		same(t, "a block", marked(func() { b.put(blockFor(name, hash, failure.ExecutionError), noonUTC) }), []bool{false, true})
+		same(t, "its end", marked(func() { b.remove(p, noonUTC) }), []bool{true, true})
+		b.put(blockFor(name, hash, failure.ExecutionError), noonUTC)
+		same(t, "strikes", marked(func() { b.putStrikes(p, &route.Strikes{Level: 1}) }), []bool{true, false})
+		same(t, "the end of a block with strikes", marked(func() { b.remove(p, noonUTC) }), []bool{name == home, true})
+		same(t, "the end of strikes", marked(func() { b.removeStrikes(p) }), []bool{true, false})
+	}
+}
+
+func TestAListOfBlocksThatIsGivenUpHasAPart(t *testing.T) {
+	t.Parallel()
+	b := blockScene(fleetOf(t, "a"), newPeers("me"))
+	for n := range 9 {
+		b.put(blockFor("a", hashOfGraph(t, n), failure.Incapable), noonUTC)
+	}
+	steps := 0
+	pause := func() bool { steps++; return steps < 3 }
+	same(t, "blocks", len(b.behind(pair{}, pairs{}, 100, pause)) < 9, true)
+	steps = 0
+	same(t, "of what a host lacked", len(b.incapableBefore("a", noonUTC.Add(1), pause)), 0)
+	keys := 0
+	for range b.blockKeys(always) {
+		if keys++; keys == 4 {
+			break
+		}
+	}
+	same(t, "keys", keys, 4)
+	for k, p := range []pair{{"a", hashOfGraph(t, 1)}, {"b", hashOfGraph(t, 1)}} {
+		b.putStrikes(p, &route.Strikes{Level: 1})
+		same(t, "struck, without a block", len(b.struckBehind(pair{}, pairs{}, 100, always)), k)
+	}
+	b.putStrikes(pair{"c", hashOfGraph(t, 1)}, &route.Strikes{Level: 1})
+	keys = 0
+	for range b.strikeKeys(always) {
+		keys++
+		break
+	}
+	same(t, "keys of strikes", keys, 1)
+}

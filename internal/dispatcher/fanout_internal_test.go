@@ -178,8 +178,9 @@ func TestWhatADispatcherOfALargeFleetReads(t *testing.T) {
 		s.f.follow(now.Add(9*time.Second - 1))
 		same(t, "lists before the presence TTL", s.lists, 0)
 		s.f.follow(now.Add(9 * time.Second))
-		s.f.follow(now.Add(10 * time.Second))
 		same(t, "lists", s.lists, 1)
+		s.f.follow(now.Add(10 * time.Second))
+		same(t, "lists a second later", s.lists, 1)
 		s.chosen = nil
 		s.drop(s.home)
 		s.drop(s.away)
@@ -224,8 +225,10 @@ func TestRelaysAreWaitedForEachTimeTheyAreAskedFor(t *testing.T) {
 		s.f.look(now.Add(12 * time.Second))
 		same(t, "for as long as a relay may take", s.f.stage, asking)
 		s.f.relayed("other", now.Add(12*time.Second))
+		s.chosen = nil
 		s.f.look(now.Add(12 * time.Second))
 		same(t, "when it relays", s.f.stage, choosing)
+		same(t, "whose agents are followed", s.chosen, [][]string{{s.home}})
 	})
 }
 

@@ -264,9 +264,39 @@ func TestADispatcherThatStopsGivesBackWhatItWouldKeepAndWritesItsTickets(t *test
 		same(t, "admitted", <-admitted, true)
 	}
 	same(t, "being written", s.ticketing.writing["acme"], 5)
+	s.await(ownedJob(t, "acme", 9, 1))
 	s.hear(1, "a")
 	s.step(noonUTC)
 	same(t, "walks", s.walks, 0)
+}
+
+// It was delivered again: it does not rest any more, and its agent has not kept its promise to begin it.
+func TestWhatIsForgottenOfAJobThatIsPlacedAnew(t *testing.T) {
+	t.Parallel()
+	s := newLoopScene(t, Config{})
+	s.hear(1, "a")
+	o := ownedJob(t, "acme", 1, 1)
+	s.ticketing.add(&restingJob{lane: o.lane(), id: o.job.ID, sequence: 1, due: true, until: noonUTC.Add(time.Hour)})
+	s.ticketing.called["acme"] = map[uint64]time.Time{1: noonUTC}
+	s.promises.accepted(o, "b", noonUTC)
+	same(t, "placed on", s.placeNow(o, noonUTC).host, "a")
+	same(t, "rests, on its way, and promised", []int{len(s.ticketing.bySequence), len(s.ticketing.called), len(s.promises.open)}, []int{0, 0, 0})
+	same(t, "jobs that were given to hosts in the last second", s.pressure.placedLately(noonUTC), 1)
+}
+
+func TestAJobThatFindsAFullHandIsParked(t *testing.T) {
+	t.Parallel()
+	s := newLoopScene(t, Config{})
+	for n := range uint64(handLeast + 1) {
+		s.keep(ownedJob(t, "acme", n+1, 1))
+		s.told(noonUTC)
+	}
+	same(t, "in hand, under way, and parked", []any{s.hand.len(), s.pressure.underWay.Load(), s.walks}, []any{handLeast, int64(handLeast), 1})
+	s.keep(ownedJob(t, "bolt", 100, 1))
+	s.told(noonUTC)
+	same(t, "when another tenant's comes", []any{s.hand.len(), s.pressure.underWay.Load(), s.walks}, []any{handLeast, int64(handLeast), 2})
+	s.parkLate(noonUTC.Add(handTime))
+	same(t, "when they have waited for long", []any{s.hand.len(), s.pressure.underWay.Load(), s.walks}, []any{0, int64(0), handLeast + 2})
 }
 
 func TestAJobOfAWorkflowThatTakesHostsDownEndsAtOnce(t *testing.T) {

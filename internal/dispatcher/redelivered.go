@@ -137,7 +137,6 @@ func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *queue.Link)
 // resume offers a started job back to its host as the same attempt. When the host is gone, or has no
 // such prompt, the attempt is lost.
 func (d *Dispatcher) resume(ctx context.Context, o *owned, started *queue.Link) {
-	o.attempt = started.Attempt
 	_, present, err := d.q.Host(ctx, started.Host)
 	if err != nil {
 		d.leaveToLease(ctx, o, err)
