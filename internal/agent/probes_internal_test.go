@@ -23,6 +23,7 @@ type probedHost struct {
 	stays          map[string]error // prompts that do not stop
 	full, barred   error
 	logs, rooms    int
+	freed          int
 	submits        int
 	cancelled      []string
 	stop           func() // called by Cancel
