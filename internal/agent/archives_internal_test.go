@@ -24,7 +24,8 @@ func TestTheCatalogueTakesOnlySoManyScriptsAndSubgraphs(t *testing.T) {
 		t.Fatal(err)
 	}
 	packs := scripts(listed)
-	if first, last := packs["extensions/p0"], packs[fmt.Sprint("extensions/p", mostPacks-1)]; len(packs) != mostPacks || len(first) != mostArchived || len(last) != 2 {
+	first, last := packs["extensions/p0"], packs[fmt.Sprint("extensions/p", mostPacks-1)]
+	if len(packs) != mostPacks || len(first) != mostArchived || len(last) != 2 {
 		t.Errorf("there are %d packs, of which the first has %d files and the last %d", len(packs), len(first), len(last))
 	}
 	for _, odd := range []string{"extensions/", "extensions/%zz"} {

@@ -84,15 +84,17 @@ func TestMemoryIsAskedForEveryThirtySecondsAndMayBeMissing(t *testing.T) {
 	})
 }
 
+// then is what comes of a wait.
+type then struct {
+	After time.Duration
+	Goes  bool // on
+	Seen  bool
+}
+
 // A prompt of ours is in ComfyUI's backlog too, and the event of its end may come later than that of the job.
 func TestComfyUIIsLookedAtAgainWhenSomethingMayHaveChanged(t *testing.T) {
 	t.Parallel()
 	const usual = 5 * time.Second
-	type then struct {
-		After time.Duration
-		Goes  bool // on
-		Seen  bool
-	}
 	for name, c := range map[string]struct {
 		state  comfy.State
 		busy   int

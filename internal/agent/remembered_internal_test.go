@@ -44,8 +44,9 @@ func TestAnAgentGoesOnWithWhatAnEarlierOneHasStored(t *testing.T) {
 	for cause, kept := range map[failure.Cause]bool{failure.Poisoned: true, "of_a_later_version": false, "": false} {
 		h := &host{log: slog.New(slog.DiscardHandler), admission: newAdmission(queue.HostState{}, nil)}
 		h.admission.conditions = nil
-		c := queue.HostCondition{Drained: true, DrainedBy: "ann", Cause: cause, Reason: "why", Trial: true, Process: "7", Prompts: []string{"a"}, Blame: &queue.Blame{Job: "one"}}
-		h.adopt(c)
+		h.adopt(queue.HostCondition{
+			Drained: true, DrainedBy: "ann", Cause: cause, Reason: "why", Trial: true, Process: "7", Prompts: []string{"a"}, Blame: &queue.Blame{Job: "one"},
+		})
 		got := h.admission.condition()
 		if !got.Drained || got.DrainedBy != "ann" || !slices.Equal(h.orphans.all(), []string{"a"}) {
 			t.Errorf("%q: it goes on with %+v and the prompts %q", cause, got, h.orphans.all())

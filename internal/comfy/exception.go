@@ -56,7 +56,7 @@ func raisedKind(exception, message string) (failure.Kind, failure.Cause) {
 	bare := exception[strings.LastIndexByte(exception, '.')+1:]
 	device := exception == "RuntimeError" || strings.HasPrefix(exception, "torch.")
 	switch {
-	case strings.HasSuffix(bare, "OutOfMemoryError"), strings.HasSuffix(bare, "MemoryError"),
+	case strings.HasSuffix(bare, "MemoryError"), // and so OutOfMemoryError
 		device && begins(message, memoryTexts), bare == "OSError" && strings.HasPrefix(message, "[Errno 12]"):
 		return failure.OutOfMemory, ""
 	case fullDisk(bare, message):

@@ -176,9 +176,7 @@ type texts []string
 
 func (t *texts) UnmarshalJSON(data []byte) error {
 	var list []text
-	if json.Unmarshal(data, &list) != nil {
-		list = nil
-	}
+	_ = json.Unmarshal(data, &list) // what is no list has none
 	for _, s := range list {
 		*t = append(*t, string(s))
 	}

@@ -157,7 +157,7 @@ func (a *album) pictures(prompt string, left map[string]bool) []Output {
 // plainName is a node's id as part of a file name.
 func plainName(node string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '_' || r == '-' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
 			return r
 		}
 		return '-'

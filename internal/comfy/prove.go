@@ -153,7 +153,7 @@ func (h *Host) proves(ctx context.Context, m madeFile, e *ending) error {
 	if v == "" {
 		return err
 	}
-	if written := writtenAt(header); !written.IsZero() && !e.last.IsZero() && written.Truncate(time.Millisecond).After(e.last) {
+	if written := writtenAt(header); !e.last.IsZero() && written.Truncate(time.Millisecond).After(e.last) {
 		v = ""
 	}
 	h.mu.Lock()
@@ -198,10 +198,7 @@ func version(header http.Header) string {
 // writtenAt is when a file was written, by the host's clock: to the nanosecond from an ETag of aiohttp ("<time>-<size>"
 // in hexadecimal) that agrees with Last-Modified, else to the second.
 func writtenAt(header http.Header) time.Time {
-	modified, err := http.ParseTime(header.Get("Last-Modified"))
-	if err != nil {
-		return time.Time{}
-	}
+	modified, _ := http.ParseTime(header.Get("Last-Modified")) // zero without one, which no stamp agrees with
 	stamp, _, _ := strings.Cut(strings.Trim(strings.TrimPrefix(header.Get("Etag"), "W/"), `"`), "-")
 	if ns, err := strconv.ParseInt(stamp, 16, 64); err == nil && time.Unix(0, ns).Truncate(time.Second).Equal(modified) {
 		return time.Unix(0, ns)

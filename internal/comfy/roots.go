@@ -106,13 +106,13 @@ func (h *Host) candidates(ctx context.Context, kind string) []string {
 	}
 	all := []string{given}
 	for _, base := range bases {
-		if given == "" && base != "" {
+		if given == "" {
 			all = append(all, filepath.Join(base, kind))
-		} else if given != "" && !filepath.IsAbs(given) && base != "" {
+		} else if !filepath.IsAbs(given) {
 			all = append(all, filepath.Join(base, given))
 		}
 	}
-	all = slices.DeleteFunc(all, func(dir string) bool { return !filepath.IsAbs(dir) })
+	all = slices.DeleteFunc(all, func(dir string) bool { return !filepath.IsAbs(dir) }) // such as those below an option that was not given
 	slices.Sort(all)
 	return slices.Compact(all)
 }
