@@ -14,7 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-func (p *probedHost) Find(context.Context, string) (comfy.Standing, error) {
+func (p *probedHost) Find(context.Context, string) (comfy.PromptState, error) {
 	return comfy.Running, nil
 }
 
@@ -73,7 +73,7 @@ func TestWhatFollowsFromAFailure(t *testing.T) {
 		"Raised":    {failure.Failure{Kind: failure.ExecutionError}, probedHost{}, outcome{Kind: failure.ExecutionError}},
 	} {
 		h := ailing(&c.host)
-		h.cfg.CancelPatience, h.examineNow = time.Minute, make(chan struct{}, 1)
+		h.cfg.CancelTimeout, h.probeNow = time.Minute, make(chan struct{}, 1)
 		var other error
 		mine := newRun(&queue.Offer{Job: "one"}, "p", time.Time{}, func(error) { t.Errorf("%s: the run itself was stopped", name) })
 		h.admission.runs = []*run{mine, newRun(&queue.Offer{Job: "two"}, "q", time.Time{}, func(err error) { other = err })}
@@ -101,7 +101,7 @@ func TestAFailureOfAPromptThatGoesOnNamesItsNode(t *testing.T) {
 	} {
 		p := &probedHost{}
 		h := ailing(p)
-		h.examineNow = make(chan struct{}, 1)
+		h.probeNow = make(chan struct{}, 1)
 		a := &attempt{run: newRun(&queue.Offer{Job: "one"}, "p", time.Time{}, nil), node: comfy.Progress{Node: "7", Class: "B", Value: 1, Max: 2}}
 		got := h.doesNotStop(t.Context(), a, &c.told, errors.New("it goes on"))
 		if got.Node != c.want.Node || got.Class != c.want.Class || got.Progress != c.want.Progress || got.NodeRan != 0 {

@@ -72,7 +72,7 @@ func TestAnotherProcessIsReadAgainAndHasOtherConditions(t *testing.T) {
 	t.Parallel()
 	poisoned, gone := condition{cause: failure.Poisoned, process: "1"}, condition{cause: failure.WorkerGone, process: "1"}
 	for name, c := range map[string]struct {
-		check   checkup
+		check   probeState
 		process string
 		sick    failure.Cause
 		unread  error
@@ -82,17 +82,17 @@ func TestAnotherProcessIsReadAgainAndHasOtherConditions(t *testing.T) {
 		kept    bool // the condition
 		trial   bool
 	}{
-		"First":         {check: checkup{}, process: "1", wanted: true, logs: 1},
-		"Same":          {check: checkup{seen: true, process: "1"}, process: "1", has: poisoned, kept: true},
-		"Back":          {check: checkup{process: "1"}, process: "1", has: poisoned, logs: 1, kept: true},
-		"Another":       {check: checkup{seen: true, process: "1"}, process: "2", has: poisoned, wanted: true},
-		"UnknownBack":   {check: checkup{}, has: poisoned, wanted: true, logs: 1, kept: true, trial: true},
-		"Unknown":       {check: checkup{seen: true}, has: poisoned, logs: 1, kept: true},
-		"UnknownNow":    {check: checkup{seen: true, process: "1"}, has: poisoned, wanted: true, logs: 1, kept: true},
-		"Dead":          {check: checkup{process: "1"}, process: "1", sick: failure.WorkerGone, has: gone, logs: 1, kept: true},
-		"AliveUnknown":  {check: checkup{seen: true}, has: condition{cause: failure.WorkerGone}, logs: 1},
-		"UnreadUnknown": {check: checkup{seen: true}, unread: errors.New("no log"), has: condition{cause: failure.WorkerGone}, logs: 1, kept: true},
-		"AliveAndKnown": {check: checkup{process: "1"}, process: "1", has: gone, logs: 1, kept: true},
+		"First":         {check: probeState{}, process: "1", wanted: true, logs: 1},
+		"Same":          {check: probeState{seen: true, process: "1"}, process: "1", has: poisoned, kept: true},
+		"Back":          {check: probeState{process: "1"}, process: "1", has: poisoned, logs: 1, kept: true},
+		"Another":       {check: probeState{seen: true, process: "1"}, process: "2", has: poisoned, wanted: true},
+		"UnknownBack":   {check: probeState{}, has: poisoned, wanted: true, logs: 1, kept: true, trial: true},
+		"Unknown":       {check: probeState{seen: true}, has: poisoned, logs: 1, kept: true},
+		"UnknownNow":    {check: probeState{seen: true, process: "1"}, has: poisoned, wanted: true, logs: 1, kept: true},
+		"Dead":          {check: probeState{process: "1"}, process: "1", sick: failure.WorkerGone, has: gone, logs: 1, kept: true},
+		"AliveUnknown":  {check: probeState{seen: true}, has: condition{cause: failure.WorkerGone}, logs: 1},
+		"UnreadUnknown": {check: probeState{seen: true}, unread: errors.New("no log"), has: condition{cause: failure.WorkerGone}, logs: 1, kept: true},
+		"AliveAndKnown": {check: probeState{process: "1"}, process: "1", has: gone, logs: 1, kept: true},
 	} {
 		p := &probedHost{process: c.process, sick: c.sick, unread: c.unread}
 		h := ailing(p, c.has)
@@ -106,7 +106,7 @@ func TestAnotherProcessIsReadAgainAndHasOtherConditions(t *testing.T) {
 		}
 	}
 	h := ailing(&probedHost{process: "1", sick: failure.WorkerGone})
-	h.identify(t.Context(), &checkup{})
+	h.identify(t.Context(), &probeState{})
 	if got := h.admission.conditions.of(failure.WorkerGone); got == nil || got.process != "1" || got.reason != "the log says so" {
 		t.Errorf("a dead worker of which the log tells is %+v", got)
 	}
@@ -160,7 +160,7 @@ func TestWhatWritesIsProbedEveryThreeSecondsAndOnlyForItsCondition(t *testing.T)
 	synctest.Test(t, func(t *testing.T) {
 		p := &probedHost{process: "1", full: comfy.ErrNoRoom, barred: errors.New("a proxy answers")}
 		h := ailing(p, condition{cause: failure.DiskFull}, condition{cause: failure.Barred})
-		check := checkup{seen: true, process: "1"}
+		check := probeState{seen: true, process: "1"}
 		for _, step := range []struct {
 			after          time.Duration
 			full, barred   bool
@@ -188,7 +188,7 @@ func TestWhatWritesIsProbedEveryThreeSecondsAndOnlyForItsCondition(t *testing.T)
 	})
 	for _, cause := range []failure.Cause{failure.WorkerGone, failure.Poisoned, failure.Stuck} {
 		h := ailing(&probedHost{process: "2"}, condition{cause: cause, process: "1"})
-		h.recheck(t.Context(), &checkup{seen: true, process: "1"})
+		h.recheck(t.Context(), &probeState{seen: true, process: "1"})
 		if h.admission.has(cause) {
 			t.Errorf("%s outlives ComfyUI's process", cause)
 		}

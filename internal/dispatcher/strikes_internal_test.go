@@ -106,7 +106,7 @@ func (w *strikeWire) ReplaceBlock(_ context.Context, host string, hash workflow.
 	return true, err
 }
 
-func (w *strikeWire) LiftBlock(_ context.Context, host string, hash workflow.Hash, revision uint64, cause queue.Cause) (bool, error) {
+func (w *strikeWire) LiftBlock(_ context.Context, host string, hash workflow.Hash, revision uint64, cause queue.UnblockCause) (bool, error) {
 	if err := w.asked("lift"); err != nil || w.blocks[pair{host, hash}].Revision != revision {
 		return false, err
 	}

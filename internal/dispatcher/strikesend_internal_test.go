@@ -98,14 +98,14 @@ func TestGuiltIsStoredOncePerTenant(t *testing.T) {
 	t.Parallel()
 	w, d := newStrikes(t)
 	for _, tenant := range []string{"acme", "acme", "bolt"} {
-		same(t, "error", d.markGuilt(t.Context(), ownedJob(t, tenant, 1, 1), "a", "two hosts went down"), error(nil))
+		same(t, "error", d.storeGuilt(t.Context(), ownedJob(t, tenant, 1, 1), "a", "two hosts went down"), error(nil))
 	}
 	same(t, "written", w.written(), []string{"strike a 0", "strike a 0"})
 	same(t, "guilty", w.strikes[pair{"a", hashOfGraph(t, 1)}].Value.Guilty, map[route.Tenant]string{
 		"acme": "job acme-1: two hosts went down", "bolt": "job bolt-1: two hosts went down",
 	})
 	w.away["strike"] = errors.New("away")
-	err := d.markGuilt(t.Context(), ownedJob(t, "coil", 1, 1), "a", "two hosts went down")
+	err := d.storeGuilt(t.Context(), ownedJob(t, "coil", 1, 1), "a", "two hosts went down")
 	same(t, "when NATS is away", errors.Is(err, w.away["strike"]), true)
 }
 
