@@ -40,9 +40,10 @@ func TestAWebhookThatIsStoredIsFollowed(t *testing.T) {
 		hook := queue.WebhookSettings{
 			Owner: "acme", Name: "hook", URL: "https://example.com/hooks", Events: []string{pattern}, Keys: []queue.WebhookKey{queue.NewWebhookKey()},
 		}
-		if i == 1 {
+		switch i {
+		case 1:
 			hook.Name = "second"
-		} else if i == 2 { // a change of the first
+		case 2: // a change of the first
 			stored, _, err := q.Webhook(t.Context(), "acme", "hook")
 			if err != nil {
 				t.Fatal(err)
