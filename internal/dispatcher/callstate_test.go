@@ -174,7 +174,9 @@ func TestTheStatusOfAWaitingJobSaysWhenItMayStart(t *testing.T) {
 func TestWhyOfAJobWhosePlaceIsAnothersIsToBeAskedAgain(t *testing.T) {
 	t.Parallel()
 	for name, message := range map[string]job.Message{
-		"NoJob": {Tenant: "acme", Priority: job.Usual, Body: []byte("no job")}, "AnotherTenants": {Tenant: "bolt", Priority: job.Usual, Body: encoded(t, job.Spec{ID: "x", Workflow: graph(1)})},
+		"NoJob":          {Tenant: "acme", Priority: job.Usual, Body: []byte("no job")},
+		"AnotherJob":     {Tenant: "acme", Priority: job.Usual, Body: encoded(t, job.Spec{ID: "y", Workflow: graph(1)})},
+		"AnotherTenants": {Tenant: "bolt", Priority: job.Usual, Body: encoded(t, job.Spec{ID: "x", Workflow: graph(1)})},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -93,7 +93,7 @@ func (m *memory) Control(_ context.Context, host string, c queue.Control) (queue
 		reply.State.State = queue.Draining
 	case host == "sick":
 		reply.Reason, reply.State.State = "it is not drained any more, but takes no jobs: its disk is full", queue.Unhealthy
-	case host == "odd":
+	case host == "odd", !c.Resume:
 		reply.Answer, reply.Reason = queue.Unfit, "a control asks for either drain or resume"
 	}
 	return reply, m.write(func() {}, "control %s drain %v by %s", host, c.Drain, c.By)

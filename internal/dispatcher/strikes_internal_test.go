@@ -238,7 +238,8 @@ func TestStrikesOfTwoDispatchersCountBoth(t *testing.T) {
 	same(t, "error", d.strikeOf(t.Context(), o, failedOn(7, failure.Timeout)), error(nil))
 	same(t, "written", w.written(), []string{"another's strike", "strike a 2", "block a for 1m0s"})
 	w.away["strike"] = errors.New("away")
-	same(t, "when NATS is away", errors.Is(d.strikeOf(t.Context(), o, failedOn(8, failure.Timeout)), w.away["strike"]), true)
+	err := d.recordFailure(t.Context(), o, failedOn(8, failure.Timeout), nil, failure.Decision{})
+	same(t, "when NATS is away", errors.Is(err, w.away["strike"]), true)
 }
 
 // The size of a job that loads a picture is known to the agent alone.
@@ -253,6 +254,12 @@ func TestAFailureForLackOfMemoryCountsWithItsSize(t *testing.T) {
 	delete(w.strikes, p)
 	same(t, "error", d.strikeOf(t.Context(), o, failedOn(8, failure.Timeout)), error(nil))
 	same(t, "of a timeout", w.strikes[p].Value.Ran, int64(0))
+	loads := ownedJob(t, "acme", 2, 1, func(spec *job.Spec) {
+		spec.Workflow = json.RawMessage(`{"1":{"class_type":"LoadImage","inputs":{"image":"a.png"}},"9":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":"a"}}}`)
+	})
+	failed := failedOn(9, failure.OutOfMemory, func(l *queue.Link) { l.Size = 1234 })
+	same(t, "error", d.strikeOf(t.Context(), loads, failed), error(nil))
+	same(t, "of a job that loads a picture", w.strikes[pair{"a", loads.job.Graph.Hash()}].Value.Memory["acme"].Size, int64(1234))
 }
 
 // Only blocks that the faulty job itself has caused are lifted.

@@ -185,3 +185,30 @@ func TestJobsThatRestCountInTheParts(t *testing.T) {
 	s.forgetOver(noonUTC.Add(time.Hour))
 	same(t, "alone again, by a clock that was set back", s.roomFor(lane, true, noonUTC), 36)
 }
+
+// Half of a part is for jobs that are not due, and one ticket at least.
+func TestJobsThatAreNotDueHaveHalfOfAPart(t *testing.T) {
+	t.Parallel()
+	lane := job.Lane{Tenant: "acme", Priority: 0}
+	s := newTicketingScene(40)
+	for n := range uint64(5) {
+		o := ownedJob(t, "acme", n+1, 1)
+		if n < 3 {
+			o.notBefore = noonUTC.Add(time.Hour)
+		}
+		s.room.Put(ticketOf(o, 1))
+	}
+	same(t, "not due, and due", []int{s.roomFor(lane, false, noonUTC), s.roomFor(lane, true, noonUTC)}, []int{17, 35})
+	s.write("acme")
+	same(t, "while one more is written", []int{s.roomFor(lane, false, noonUTC), s.roomFor(lane, true, noonUTC)}, []int{16, 34})
+	small := newTicketingScene(1)
+	same(t, "of one", small.roomFor(lane, false, noonUTC), 1)
+	later := ownedJob(t, "acme", 9, 1)
+	later.notBefore = noonUTC.Add(time.Hour)
+	for range 26 { // of priority 5, 30 may be not due
+		s.write("acme")
+	}
+	same(t, "rests", []bool{s.rests(later, noonUTC), s.rests(ownedJob(t, "acme", 8, 1), noonUTC)}, []bool{true, false})
+	later.job.Sequence = 0
+	same(t, "a workflow that was not published does not", s.rests(later, noonUTC), false)
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // A pair has what proves its workflow guilty in its strikes. It counts once, also when it is blocked.
@@ -36,6 +37,24 @@ func TestAnUnblockLetsJobsOfAGuiltyWorkflowRunAgain(t *testing.T) {
 			s.want("strikes of "+pair, s.get(names.StrikesBucket, pair).Phase == queue.Put, stands)
 		}
 		s.want("block", s.get(names.BlocksBucket, pairOf("b", hashOf(t, 1))).Phase, queue.Gone)
+	})
+}
+
+func TestADrainIsEndedByItsOpposite(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		drain := func(r queue.DrainRequest) string {
+			a := operator[queue.DrainAnswer](s, "drain", r)
+			return fmt.Sprint(a.Count, " ", a.Reply.State.Host, " ", a.Reply.State.State)
+		}
+		s.want("drained", drain(queue.DrainRequest{Host: "gpu-1"}), "1 gpu-1 draining")
+		s.want("resumed", drain(queue.DrainRequest{Host: "gpu-1", Resume: true}), "1 gpu-1 online")
+		s.want("neither", drain(queue.DrainRequest{Host: "odd", Resume: true}), "0 odd online")
+		s.cuts(map[string]error{"control": queue.ErrNoAgent})
+		_, err := call[queue.DrainAnswer](s.memory, "drain", queue.DrainRequest{Host: "gpu-2"})
+		refused[*jetstream.NotFound](s, err)
+		s.want("acts", len(s.whoActed()), 2)
 	})
 }
 
