@@ -244,3 +244,25 @@ func TestOnlyAPromptThatRunsIgnoresAStop(t *testing.T) {
 		t.Error("a prompt that was asked a moment ago ignores it")
 	}
 }
+
+// Prompts of others count as load, and ours do not.
+func TestOnlyPromptsOnTheHostAreOutstanding(t *testing.T) {
+	t.Parallel()
+	h := Host{tracks: map[string]*tracker{}}
+	posted, unposted := newTracker("a", shape{}), newTracker("b", shape{})
+	posted.onHost.Store(true)
+	if known := h.register(posted) || h.register(unposted); known {
+		t.Error("a new prompt is known")
+	}
+	h.alias("c", posted)
+	if got := h.outstanding(); got != 1 {
+		t.Errorf("%d are outstanding", got)
+	}
+	if !h.register(newTracker("a", shape{})) {
+		t.Error("a prompt that runs is not known")
+	}
+	h.unregister("a", "c")
+	if got := h.outstanding(); got != 0 || len(h.tracks) != 1 {
+		t.Errorf("%d are outstanding of %d", got, len(h.tracks))
+	}
+}
