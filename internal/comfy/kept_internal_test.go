@@ -266,3 +266,20 @@ func TestOnlyPromptsOnTheHostAreOutstanding(t *testing.T) {
 		t.Errorf("%d are outstanding of %d", got, len(h.tracks))
 	}
 }
+
+func TestNothingIsAddedToAnAlbumThatWasTakenAway(t *testing.T) {
+	t.Parallel()
+	tr := newTracker("a", shape{classes: map[string]string{"1": "SaveImageWebsocket"}})
+	tr.album = &album{most: map[string]int{}}
+	p := preview{prompt: "a", node: "1", contentType: "image/png", image: []byte("x")}
+	tr.show(p, time.Unix(1, 0))
+	taken := tr.seal()
+	tr.show(p, time.Unix(2, 0))
+	tr.see(event{kind: "progress", node: "1", max: 7}, time.Unix(3, 0))
+	if len(taken.frames) != 1 || taken.most["1"] != 0 || tr.seal() != nil {
+		t.Errorf("the album has %d pictures and expects %v", len(taken.frames), taken.most)
+	}
+	if !tr.lastSign.Equal(time.Unix(3, 0)) || !tr.seen() {
+		t.Errorf("the last sign of the prompt is of %s", tr.lastSign)
+	}
+}
