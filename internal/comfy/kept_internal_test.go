@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -207,12 +208,21 @@ func TestANodeThatLeavesAFileOrATextHasNoPictures(t *testing.T) {
 
 func TestRememberedVersionsAreBounded(t *testing.T) {
 	t.Parallel()
-	h := answering(t, http.StatusOK, "")
-	for n := range maxProofs {
-		h.proofs[madeFile{fileRef{name: string(rune(n))}, signature{byte(n), byte(n >> 8)}}] = "1"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Etag", `"1"`) }))
+	t.Cleanup(server.Close)
+	h, err := New(server.URL, Options{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := h.proves(t.Context(), madeFile{}, &ending{}); err != nil || len(h.proofs) != maxProofs {
-		t.Errorf("%d are remembered of a file without a version, %v", len(h.proofs), err)
+	t.Cleanup(h.Close)
+	for n := range maxProofs - 1 {
+		h.proofs[madeFile{node: signature{byte(n), byte(n >> 8)}}] = "1"
+	}
+	for n, want := range []int{maxProofs, 1} {
+		m := madeFile{file: fileRef{name: "a.png"}, node: signature{byte(n), 255}}
+		if err := h.proves(t.Context(), m, &ending{}); err != nil || len(h.proofs) != want || !h.proven(m, `"1"`) {
+			t.Errorf("%d are remembered, want %d: %v", len(h.proofs), want, err)
+		}
 	}
 }
 
