@@ -60,6 +60,8 @@ func TestWhatFollowsFromAFailure(t *testing.T) {
 			outcome{Kind: failure.HostSick, Cause: failure.Stuck, Host: failure.Stuck, Orphan: true, Displaced: true, BlamedIfItIsOut: true}},
 		"DiskFull": {failure.Failure{Kind: failure.HostSick, Cause: failure.DiskFull}, probedHost{full: comfy.ErrNoRoom},
 			outcome{Kind: failure.HostSick, Cause: failure.DiskFull, Proven: true, Host: failure.DiskFull, Rooms: 1}},
+		"DiskFullByAnotherSign": {failure.Failure{Kind: failure.HostSick, Cause: failure.Barred}, probedHost{full: comfy.ErrNoRoom},
+			outcome{Kind: failure.HostSick, Cause: failure.DiskFull, Proven: true, Host: failure.DiskFull, Rooms: 1}},
 		"DiskWithRoom": {failure.Failure{Kind: failure.HostSick, Cause: failure.DiskFull}, probedHost{},
 			outcome{Kind: failure.HostSick, Cause: failure.DiskFull, Rooms: 1, Submits: 1}},
 		"DiskBehindAProxy": {failure.Failure{Kind: failure.HostSick, Cause: failure.DiskFull}, probedHost{full: proxy, barred: proxy},
@@ -76,7 +78,9 @@ func TestWhatFollowsFromAFailure(t *testing.T) {
 		h.cfg.CancelTimeout, h.probeNow = time.Minute, make(chan struct{}, 1)
 		var other error
 		mine := newRun(&queue.Offer{Job: "one"}, "p", time.Time{}, func(error) { t.Errorf("%s: the run itself was stopped", name) })
-		h.admission.runs = []*run{mine, newRun(&queue.Offer{Job: "two"}, "q", time.Time{}, func(err error) { other = err })}
+		stored := newRun(&queue.Offer{Job: "three"}, "r", time.Time{}, func(error) { t.Errorf("%s: a run that ComfyUI has done was stopped", name) })
+		stored.reporting.Store(true)
+		h.admission.runs = []*run{mine, newRun(&queue.Offer{Job: "two"}, "q", time.Time{}, func(err error) { other = err }), stored}
 		got := h.consequences(t.Context(), &attempt{run: mine}, &c.f)
 		_, displaced := errors.AsType[*displaced](other)
 		result := outcome{
@@ -106,6 +110,47 @@ func TestAFailureOfAPromptThatGoesOnNamesItsNode(t *testing.T) {
 		got := h.doesNotStop(t.Context(), a, &c.told, errors.New("it goes on"))
 		if got.Node != c.want.Node || got.Class != c.want.Class || got.Progress != c.want.Progress || got.NodeRan != 0 {
 			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// The first workflow that fails so may be at fault itself.
+func TestAPoisonedHostIsProvenByASecondWorkflow(t *testing.T) {
+	t.Parallel()
+	h := ailing(&probedHost{})
+	process, displacedTwo := "7", false
+	h.process.Store(&process)
+	one := newRun(&queue.Offer{Job: "one", Hash: "a"}, "p", time.Time{}, func(error) { displacedTwo = true })
+	two := newRun(&queue.Offer{Job: "two", Hash: "b"}, "q", time.Time{}, nil)
+	h.admission.runs = []*run{one, two}
+	for _, step := range []struct {
+		by     *run
+		proven bool
+	}{{one, false}, {one, false}, {two, true}} {
+		f := &failure.Failure{Kind: failure.HostSick, Cause: failure.Poisoned, Message: "CUDA error"}
+		got := h.consequences(t.Context(), &attempt{run: step.by}, f)
+		c := h.admission.conditions.of(failure.Poisoned)
+		if got.Proven != step.proven || c == nil || c.trial == step.proven || c.process != "7" || displacedTwo != step.proven || f.Proven {
+			t.Errorf("after job %s it is proven: %t; the condition is %+v", step.by.job, got.Proven, c)
+		}
+	}
+}
+
+func TestFilesAreRemovedUnlessTheirPromptMayStillWriteThem(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cfg    Config
+		orphan string
+		want   int
+	}{
+		"Ended": {Config{}, "another", 1}, "MayRun": {Config{}, "p", 0}, "Kept": {Config{KeepFiles: true}, "", 0}, "NotStored": {Config{Outputs: OutputsNone}, "", 0},
+	} {
+		p := &probedHost{}
+		h := ailing(p)
+		h.cfg = c.cfg
+		h.orphans.add(c.orphan)
+		if h.cleanUp(t.Context(), "p"); len(p.clearedPrompts) != c.want {
+			t.Errorf("%s: the files of %q were removed", name, p.clearedPrompts)
 		}
 	}
 }

@@ -38,7 +38,8 @@ func readList(config json.RawMessage) (l list, enumerated bool) {
 	if json.Unmarshal(parts[0], &kind) != nil || kind != "COMBO" {
 		return list{}, false
 	}
-	return l, l.read(settings["options"])
+	enumerated = l.read(settings["options"]) // before the return, which may copy l first
+	return l, enumerated
 }
 
 // read says whether raw is an array, and takes its values.

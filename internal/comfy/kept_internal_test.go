@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
@@ -207,12 +208,21 @@ func TestANodeThatLeavesAFileOrATextHasNoPictures(t *testing.T) {
 
 func TestRememberedVersionsAreBounded(t *testing.T) {
 	t.Parallel()
-	h := answering(t, http.StatusOK, "")
-	for n := range maxProofs {
-		h.proofs[madeFile{fileRef{name: string(rune(n))}, signature{byte(n), byte(n >> 8)}}] = "1"
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Etag", `"1"`) }))
+	t.Cleanup(server.Close)
+	h, err := New(server.URL, Options{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := h.proves(t.Context(), madeFile{}, &ending{}); err != nil || len(h.proofs) != maxProofs {
-		t.Errorf("%d are remembered of a file without a version, %v", len(h.proofs), err)
+	t.Cleanup(h.Close)
+	for n := range maxProofs - 1 {
+		h.proofs[madeFile{node: signature{byte(n), byte(n >> 8)}}] = "1"
+	}
+	for n, want := range []int{maxProofs, 1} {
+		m := madeFile{file: fileRef{name: "a.png"}, node: signature{byte(n), 255}}
+		if err := h.proves(t.Context(), m, &ending{}); err != nil || len(h.proofs) != want || !h.proven(m, `"1"`) {
+			t.Errorf("%d are remembered, want %d: %v", len(h.proofs), want, err)
+		}
 	}
 }
 
@@ -242,5 +252,44 @@ func TestOnlyAPromptThatRunsIgnoresAStop(t *testing.T) {
 	h := Host{stopping: map[string]time.Time{"a": time.Now()}, options: Options{StuckTime: time.Hour}}
 	if got := h.ignoresStop(backlog{running: []place{{id: "a"}}}); got != "" {
 		t.Error("a prompt that was asked a moment ago ignores it")
+	}
+}
+
+// Prompts of others count as load, and ours do not.
+func TestOnlyPromptsOnTheHostAreOutstanding(t *testing.T) {
+	t.Parallel()
+	h := Host{tracks: map[string]*tracker{}}
+	posted, unposted := newTracker("a", shape{}), newTracker("b", shape{})
+	posted.onHost.Store(true)
+	if known := h.register(posted) || h.register(unposted); known {
+		t.Error("a new prompt is known")
+	}
+	h.alias("c", posted)
+	if got := h.outstanding(); got != 1 {
+		t.Errorf("%d are outstanding", got)
+	}
+	if !h.register(newTracker("a", shape{})) {
+		t.Error("a prompt that runs is not known")
+	}
+	h.unregister("a", "c")
+	if got := h.outstanding(); got != 0 || len(h.tracks) != 1 {
+		t.Errorf("%d are outstanding of %d", got, len(h.tracks))
+	}
+}
+
+func TestNothingIsAddedToAnAlbumThatWasTakenAway(t *testing.T) {
+	t.Parallel()
+	tr := newTracker("a", shape{classes: map[string]string{"1": "SaveImageWebsocket"}})
+	tr.album = &album{most: map[string]int{}}
+	p := preview{prompt: "a", node: "1", contentType: "image/png", image: []byte("x")}
+	tr.show(p, time.Unix(1, 0))
+	taken := tr.seal()
+	tr.show(p, time.Unix(2, 0))
+	tr.see(event{kind: "progress", node: "1", max: 7}, time.Unix(3, 0))
+	if len(taken.frames) != 1 || taken.most["1"] != 0 || tr.seal() != nil {
+		t.Errorf("the album has %d pictures and expects %v", len(taken.frames), taken.most)
+	}
+	if !tr.lastSign.Equal(time.Unix(3, 0)) || !tr.seen() {
+		t.Errorf("the last sign of the prompt is of %s", tr.lastSign)
 	}
 }

@@ -217,3 +217,24 @@ func TestAFullResultTakesNoMoreText(t *testing.T) {
 		t.Errorf("%v", p.texts)
 	}
 }
+
+// A node of an expansion has the id of the user's node for display.
+func TestEventsNameTheNodeThatTheUserKnows(t *testing.T) {
+	t.Parallel()
+	for message, want := range map[string]event{
+		`{"type":"executing","data":{"prompt_id":"p","node":"2.0.1","display_node":"2"}}`: {
+			kind: "executing", prompt: "p", node: "2"},
+		`{"type":"progress","data":{"prompt_id":"p","node":"2","value":1,"max":4}}`: {kind: "progress", prompt: "p", node: "2", value: 1, max: 4},
+		`{"type":"executing","data":{"prompt_id":"p","node":null}}`:                 {kind: "executing", prompt: "p", end: true},
+		`{"type":"executed","data":{"prompt_id":"p","node":null}}`:                  {kind: "executed", prompt: "p"},
+		`{"type":"execution_cached","data":{"prompt_id":"p","nodes":["1",2]}}`:      {kind: "execution_cached", prompt: "p", nodes: []string{"1", "2"}},
+		`{"type":"execution_error","data":{"prompt_id":"p","node_id":"3"}}`: {
+			kind: "execution_error", prompt: "p", raised: raised{Prompt: "p", Node: "3"}},
+	} {
+		got, ok := parseText([]byte(message))
+		got.output = nil
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(event{})); diff != "" || !ok {
+			t.Errorf("%s: %t %s", message, ok, diff)
+		}
+	}
+}

@@ -2,10 +2,8 @@ package comfy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -119,9 +117,7 @@ func (a *album) drop() {
 	}
 	name := a.file.Name()
 	_ = a.file.Close()
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		a.failed = err
-	}
+	_ = os.Remove(name) // what cannot be removed stays in the folder for temporary files
 	a.file = nil
 }
 

@@ -93,7 +93,7 @@ func (t *threads) afterPrompt(ctx context.Context, ran time.Duration) {
 	if !ok || s.Process != t.process {
 		return
 	}
-	named := t.worker != 0 && runsPrompts(s.Threads[t.worker].Name)
+	named := runsPrompts(s.Threads[t.worker].Name)
 	for id := range t.candidates {
 		thread, there := s.Threads[id]
 		if !there {
@@ -142,7 +142,7 @@ func (t *threads) gone(ctx context.Context) bool {
 	if len(alive) == 0 {
 		return true
 	}
-	if t.worker == 0 || alive[t.worker] || !t.candidates[t.worker] {
+	if alive[t.worker] || !t.candidates[t.worker] { // none is a candidate while the worker is not known
 		return false
 	}
 	if runsPrompts(t.before.Threads[t.worker].Name) {

@@ -3,9 +3,11 @@
 package comfy
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -79,5 +81,52 @@ func TestAWitnessNeedsAPort(t *testing.T) {
 	}
 	if _, ok := newWitness("192.0.2.1", "8188", "python").Look(t.Context()); ok {
 		t.Error("a process of another machine is seen")
+	}
+}
+
+func TestAProcessIsSeenAsLongAsItListens(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWitness("127.0.0.1", port, filepath.Base(program))
+	first, ok := w.Look(t.Context())
+	if !ok || first.Main != os.Getpid() || first.Process != strconv.Itoa(os.Getpid())+"@"+bornAt(strconv.Itoa(os.Getpid())) {
+		t.Fatalf("%+v, %t", first, ok)
+	}
+	for busy := time.Duration(0); busy == 0 && t.Context().Err() == nil; { // until this process has worked for a hundredth of a second
+		s, ok := w.Look(t.Context())
+		if !ok || s.Process != first.Process || s.Threads[s.Main].Name == "" {
+			t.Fatalf("%+v, %t", s, ok)
+		}
+		for _, thread := range s.Threads {
+			busy += thread.Busy
+		}
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, ok := w.Look(t.Context()); ok {
+		t.Errorf("a process that does not listen any more is %+v", s)
+	}
+	listener, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	if s, ok := w.Look(t.Context()); ok { // the search goes through all of /proc
+		t.Errorf("it was looked for again at once: %+v", s)
+	}
+	if s, ok := newWitness("127.0.0.1", port, "python").Look(t.Context()); ok {
+		t.Errorf("another program is %+v", s)
 	}
 }

@@ -139,7 +139,8 @@ func parseInput(cfg Config, name string, raw json.RawMessage) (inputSpec, error)
 	if len(spec.choices) != 1 || spec.choices[0] == "" || spec.choices[0][0] != '$' {
 		return spec, nil
 	}
-	return spec, spec.fill(cfg, parts, options, inline)
+	err := spec.fill(cfg, parts, options, inline) // before the return, which may copy spec first
+	return spec, err
 }
 
 func (s *inputSpec) fill(cfg Config, parts []json.RawMessage, options map[string]json.RawMessage, inline bool) error {

@@ -1,0 +1,169 @@
+package comfy
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// sights gives sightings, one after the other and the last again and again; one without a process is none.
+type sights struct {
+	all   []Sighting
+	looks int
+}
+
+func (s *sights) Look(context.Context) (Sighting, bool) {
+	seen := s.all[min(s.looks, len(s.all)-1)]
+	s.looks++
+	return seen, seen.Process != ""
+}
+
+// saw is a sighting of process 1, whose main thread is 1, with other threads by how long they were busy.
+func saw(busy map[int]time.Duration) Sighting {
+	s := Sighting{Process: "1", Main: 1, Threads: map[int]Thread{1: {Busy: time.Hour}}}
+	for id, d := range busy {
+		s.Threads[id] = Thread{Busy: d}
+	}
+	return s
+}
+
+func named(s Sighting, id int, name string) Sighting {
+	s.Threads[id] = Thread{Name: name, Busy: s.Threads[id].Busy}
+	return s
+}
+
+// A host whose worker thread is gone gets no job until it is restarted, so that every doubt counts for the thread.
+func TestAWorkerIsGoneOnlyWithoutADoubt(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	idle, busy := saw(map[int]time.Duration{3: s}), saw(map[int]time.Duration{3: s + 1})
+	other := saw(nil)
+	other.Process = "2"
+	for name, c := range map[string]struct {
+		candidates []int // none: no process was seen
+		worker     int
+		before     Sighting
+		now        []Sighting
+		stopped    bool // while it waits for the second sighting
+		want       bool
+		looks      int
+	}{
+		"NeverSeen":        {worker: 2, now: []Sighting{idle}},
+		"NoCandidates":     {candidates: []int{}, now: []Sighting{idle}, looks: 1},
+		"Unseen":           {candidates: []int{2}, worker: 2, now: []Sighting{{}}, looks: 1},
+		"AnotherProcess":   {candidates: []int{2}, worker: 2, now: []Sighting{other}, looks: 1},
+		"AllAreGone":       {candidates: []int{2, 4}, worker: 2, now: []Sighting{idle}, want: true, looks: 1},
+		"AllOfAnUnknown":   {candidates: []int{2, 4}, now: []Sighting{idle}, want: true, looks: 1},
+		"UnknownAmongSome": {candidates: []int{2, 3}, now: []Sighting{idle}, looks: 1},
+		"Lives":            {candidates: []int{2, 3}, worker: 3, now: []Sighting{idle}, looks: 1},
+		"NoCandidate":      {candidates: []int{3}, worker: 2, now: []Sighting{idle}, looks: 1},
+		"Named":            {candidates: []int{2, 3}, worker: 2, before: named(saw(nil), 2, "Thread-1 (prompt_worker)"), now: []Sighting{busy}, want: true, looks: 1},
+		"OthersAreIdle":    {candidates: []int{2, 3}, worker: 2, now: []Sighting{idle, idle}, want: true, looks: 2},
+		"AnotherIsBusy":    {candidates: []int{2, 3}, worker: 2, now: []Sighting{idle, busy}, looks: 2},
+		"ThenUnseen":       {candidates: []int{2, 3}, worker: 2, now: []Sighting{idle, {}}, looks: 2},
+		"ThenAnother":      {candidates: []int{2, 3}, worker: 2, now: []Sighting{idle, other}, looks: 2},
+		"Stopped":          {candidates: []int{2, 3}, worker: 2, now: []Sighting{idle, idle}, stopped: true, looks: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := &sights{all: c.now}
+				th := threads{witness: w, process: "1", worker: c.worker, before: c.before}
+				if c.candidates != nil {
+					th.candidates = map[int]bool{}
+				}
+				for _, id := range c.candidates {
+					th.candidates[id] = true
+				}
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				if c.stopped {
+					time.AfterFunc(betweenSightings/2, stop)
+				}
+				if got := th.gone(ctx); got != c.want || w.looks != c.looks {
+					t.Errorf("it is gone: %t, after %d looks", got, w.looks)
+				}
+			})
+		})
+	}
+}
+
+func TestTheWorkerIsFoundByWhatRunsWhilePromptsDo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const s = time.Second
+		w := &sights{all: []Sighting{
+			saw(map[int]time.Duration{2: 0, 3: 9 * s, 4: 0}), // before the first prompt
+			saw(map[int]time.Duration{2: s, 3: 9 * s, 5: s}), // after it: 4 has ended, and 5 has begun
+			saw(map[int]time.Duration{2: s, 3: 9 * s}),
+			saw(map[int]time.Duration{2: s, 3: 12 * s}), // after the second
+		}}
+		th := threads{witness: w}
+		expect := func(when string, worker, candidates, looks int) {
+			t.Helper()
+			if th.worker != worker || len(th.candidates) != candidates || w.looks != looks {
+				t.Errorf("%s: the worker is %d of %v after %d looks", when, th.worker, th.candidates, w.looks)
+			}
+		}
+		th.afterPrompt(t.Context(), s)
+		expect("without a first look", 0, 0, 0)
+		th.beforePrompt(t.Context())
+		expect("before the first prompt", 0, 3, 1)
+		th.beforePrompt(t.Context())
+		expect("before a prompt a moment later", 0, 3, 1)
+		th.afterPrompt(t.Context(), 10*time.Millisecond-1)
+		expect("after one that was too short", 0, 3, 1)
+		th.afterPrompt(t.Context(), 10*time.Millisecond)
+		expect("after the first prompt", 2, 2, 2)
+		<-time.After(betweenSightings)
+		th.beforePrompt(t.Context())
+		expect("before the second prompt", 2, 2, 3)
+		th.afterPrompt(t.Context(), s)
+		expect("after the second prompt", 3, 2, 4)
+	})
+	for name, c := range map[string]struct {
+		then   Sighting
+		worker int
+		looks  int
+	}{
+		"Unseen": {Sighting{}, 3, 2}, "AnotherProcess": {Sighting{Process: "2", Threads: map[int]Thread{2: {Busy: time.Hour}}}, 3, 2},
+		"Named":         {named(saw(map[int]time.Duration{2: time.Hour, 3: 0}), 3, "Thread-1 (prompt_worker)"), 3, 2},
+		"NoLongerNamed": {saw(map[int]time.Duration{2: time.Hour, 3: 0}), 2, 2},
+	} {
+		w := &sights{all: []Sighting{named(saw(map[int]time.Duration{2: 0, 3: 0}), 3, "Thread-1 (prompt_worker)"), c.then}}
+		th := threads{witness: w}
+		th.beforePrompt(t.Context())
+		if th.afterPrompt(t.Context(), time.Second); th.worker != c.worker || w.looks != c.looks {
+			t.Errorf("%s: the worker is %d after %d looks", name, th.worker, w.looks)
+		}
+	}
+}
+
+func TestAnotherProcessHasOtherThreads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		second := Sighting{Process: "2", Main: 7, Threads: map[int]Thread{7: {}, 8: {}, 9: {}}}
+		th := threads{witness: &sights{all: []Sighting{named(saw(map[int]time.Duration{2: 0}), 2, "Thread-1 (prompt_worker)"), {}, second}}}
+		for _, want := range []struct {
+			process            string
+			worker, candidates int
+		}{{"1", 2, 1}, {"1", 2, 1}, {"2", 0, 2}} {
+			th.beforePrompt(t.Context())
+			if th.process != want.process || th.worker != want.worker || len(th.candidates) != want.candidates {
+				t.Errorf("of process %s the worker is %d of %v, want %+v", th.process, th.worker, th.candidates, want)
+			}
+			<-time.After(betweenSightings)
+		}
+	})
+	(&threads{}).beforePrompt(t.Context()) // where nothing can be seen
+	for name, want := range map[string]bool{
+		"Thread-1 (prompt_worker)": true, "Thread-12 (promp": true, "Thread-1 (pr": true,
+		"Thread-1 (p": false, "Thread-1 (": false, "Thread- (prompt_worker)": false, "Thread-1": false,
+		"1 (prompt_worker)": false, "Thread-1 (other)": false, "": false,
+	} {
+		if runsPrompts(name) != want {
+			t.Errorf("%q runs prompts: %t", name, !want)
+		}
+	}
+}
