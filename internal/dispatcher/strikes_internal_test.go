@@ -270,6 +270,7 @@ func TestAFaultyWorkflowClearsWhatItsJobHasCounted(t *testing.T) {
 	o := ownedJob(t, "acme", 1, 1)
 	hash := o.job.Graph.Hash()
 	scene := func(t *testing.T, blamed route.JobID) (*strikeWire, *Dispatcher) {
+		t.Helper()
 		w, d := newStrikes(t)
 		for _, host := range []string{"a", "b", "c"} {
 			w.revision++
