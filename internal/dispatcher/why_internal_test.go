@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -83,4 +84,16 @@ func TestARuleHasJobsLookedAtAnew(t *testing.T) {
 	s.affinity.remove("x")
 	s.affinity.remove("y")
 	same(t, "rules", s.affinity.keys(), []string(nil))
+}
+
+// A pair that has just failed is kept free for a moment, which is no block that a person could lift.
+func TestAHostIsListedWithTheBlocksThatStand(t *testing.T) {
+	t.Parallel()
+	s := newLoopScene(t, Config{})
+	s.hear(1, "a")
+	s.blocks.put(blockFor("a", hashOfGraph(t, 1), failure.ExecutionError), noonUTC)
+	s.blocks.halt("a", &queue.EndedJob{Tenant: "acme", Hash: hashOfGraph(t, 2), Kind: failure.Timeout}, noonUTC)
+	s.blocks.putStrikes(pair{"a", hashOfGraph(t, 3)}, &route.Strikes{Tenants: map[route.Tenant]int{"acme": 1}})
+	info := s.hostInfo("a", s.blocks.haltsPerHost(), noonUTC)
+	same(t, "blocks and strikes", []int{info.Blocks, info.Strikes}, []int{1, 1})
 }
