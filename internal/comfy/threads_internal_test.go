@@ -2,9 +2,13 @@ package comfy
 
 import (
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
 // sights gives sightings, one after the other and the last again and again; one without a process is none.
@@ -164,6 +168,34 @@ func TestAnotherProcessHasOtherThreads(t *testing.T) {
 	} {
 		if runsPrompts(name) != want {
 			t.Errorf("%q runs prompts: %t", name, !want)
+		}
+	}
+}
+
+// ComfyUI says that a prompt runs, also when its worker thread has ended.
+func TestAHostIsSickWhoseWorkerThreadIsGoneBesideAPrompt(t *testing.T) {
+	t.Parallel()
+	const prompt = `[1,"p",{},{},[]]`
+	for name, c := range map[string]struct {
+		queue string
+		want  failure.Cause
+	}{
+		"Running": {`{"queue_running":[` + prompt + `],"queue_pending":[]}`, failure.WorkerGone},
+		"Waiting": {`{"queue_running":[],"queue_pending":[` + prompt + `]}`, ""},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			answers := map[string]string{"/internal/logs/raw": `{"entries":[]}`, "/prompt": `{"exec_info":{"queue_remaining":1}}`, "/queue": c.queue}
+			_, _ = w.Write([]byte(answers[r.URL.Path]))
+		}))
+		t.Cleanup(server.Close)
+		h, err := New(server.URL, Options{Witness: &sights{all: []Sighting{saw(nil)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(h.Close)
+		h.threads.process, h.threads.candidates, h.threads.worker = "1", map[int]bool{2: true}, 2
+		if reason, cause, err := h.Sick(t.Context()); cause != c.want || (reason != "") != (c.want != "") || err != nil {
+			t.Errorf("%s: %s %q, %v", name, cause, reason, err)
 		}
 	}
 }
