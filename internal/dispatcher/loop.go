@@ -236,7 +236,7 @@ func (l *loop) setAlarms() {
 
 // untilWork is how long the loop may wait for a message: until an alarm is due, and not at all when something is left to do.
 func (l *loop) untilWork(now time.Time) time.Duration {
-	if l.background.left() || l.isSynced() && !l.closing && (l.changes.unmatched() || l.room.Behind()) {
+	if l.background.left() || l.isSynced() && !l.closing && (l.changes.unmatched() || l.room.Unfinished()) {
 		return 0
 	}
 	next := now.Add(time.Minute)

@@ -10,7 +10,7 @@ import (
 
 // match gives every free slot the best job that waits for it, as many as the turn has time for: what is left stays in changes.
 func (l *loop) match(now time.Time) {
-	if l.room.Behind() {
+	if l.room.Unfinished() {
 		l.changes.jobs = true
 	}
 	for l.changes.jobs {
@@ -18,7 +18,7 @@ func (l *loop) match(now time.Time) {
 		switch {
 		case ok:
 			l.send(ticket, host, now)
-		case !l.room.Behind():
+		case !l.room.Unfinished():
 			l.changes.jobs = false
 			clear(l.changes.hosts)
 		}
@@ -32,7 +32,7 @@ func (l *loop) match(now time.Time) {
 				return
 			}
 		}
-		if l.room.Behind() {
+		if l.room.Unfinished() {
 			l.changes.jobs = true
 			return
 		}

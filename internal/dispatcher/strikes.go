@@ -237,7 +237,7 @@ func (d *Dispatcher) storeGuilt(ctx context.Context, o *owned, host string, text
 		if old.Guilty[tenant] != "" {
 			return *old, false
 		}
-		return old.Condemn(tenant, fmt.Sprintf("job %s: %s", o.job.ID, text)), true
+		return old.SetGuilty(tenant, fmt.Sprintf("job %s: %s", o.job.ID, text)), true
 	})
 	if changed {
 		d.log.Warn("a workflow takes hosts down; further jobs of it end at once", "tenant", tenant, "hash", hash.Short(), "why", text)
