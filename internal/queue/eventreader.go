@@ -161,7 +161,7 @@ func (r *EventReader) take(msg *nats.Msg) {
 	})
 	r.last = meta.Sequence.Stream
 	if meta.NumPending == 0 {
-		r.pull.enough()
+		r.pull.endRequest()
 	}
 }
 
