@@ -110,7 +110,7 @@ func (d *Dispatcher) addBusy(hosts []queue.HostInfo) {
 	}
 }
 
-// hostInfos describes the first hosts behind one, by name.
+// hostInfos describes the first hosts after one, by name.
 func (l *loop) hostInfos(after string, most int, now time.Time) []queue.HostInfo {
 	names, halts := l.hosts.hostsAfter(after, most), l.blocks.haltsPerHost()
 	infos := make([]queue.HostInfo, 0, len(names))

@@ -107,7 +107,7 @@ type paging struct {
 
 var errMissed = errors.New("an event of the batch is missing")
 
-// read gives the page behind a sequence. Every event that is stored when it is called is in the page or behind its Next.
+// read gives the page after a sequence. Every event that is stored when it is called is in the page or after its Next.
 func (p *paging) read(ctx context.Context, after uint64) (jetstream.EventsAnswer, error) {
 	state, err := p.q.EventsState(ctx)
 	if err != nil {

@@ -29,7 +29,7 @@ type keptBlock struct {
 type sharedFacts struct {
 	kind    failure.Kind
 	tenant  Tenant
-	tenants string // those that it holds for, each with a space behind it
+	tenants string // those that it holds for, each with a space after it
 	message string
 }
 
