@@ -50,7 +50,7 @@ type WhyRequest struct {
 	Tenant   Tenant          `json:"tenant,omitempty"`
 	Job      ID              `json:"job,omitempty"`
 	Workflow json.RawMessage `json:"workflow,omitempty"` // any of the three bodies of a job
-	After    string          `json:"after,omitempty"`    // only hosts behind this one, by name: Next of the previous answer
+	After    string          `json:"after,omitempty"`    // only hosts after this one, by name: Next of the previous answer
 	Limit    int             `json:"limit,omitempty"`    // the most hosts to list; 500 is the maximum and the default
 }
 
@@ -100,7 +100,7 @@ type DeadRequest struct {
 	Kind   Kind   `json:"kind,omitempty"`
 	Reason Reason `json:"reason,omitempty"`
 	Since  string `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
-	After  uint64 `json:"after,omitempty"` // only letters behind this sequence of COMFY_DEAD: Next of the previous answer
+	After  uint64 `json:"after,omitempty"` // only letters after this sequence of COMFY_DEAD: Next of the previous answer
 	UpTo   uint64 `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
 	Limit  int    `json:"limit,omitempty"` // the most letters to list; 500 is the maximum and the default
 
@@ -219,7 +219,7 @@ type JobRow struct {
 type EventsRequest struct {
 	Job   ID          `json:"job,omitempty"`   // only events of this job
 	Kinds []EventKind `json:"kinds,omitempty"` // only events of these kinds
-	After uint64      `json:"after,omitempty"` // only events behind this sequence: Next of the previous answer
+	After uint64      `json:"after,omitempty"` // only events after this sequence: Next of the previous answer
 	Limit int         `json:"limit,omitempty"` // the most events to list; 500 is the maximum and the default
 	Wait  Duration    `json:"wait,omitempty"`  // how long to wait for an event when there is none, at most 10s
 }

@@ -26,7 +26,7 @@ func (c *Client) Events(ctx context.Context, r EventsRequest) (EventsAnswer, err
 	return answerTo[EventsAnswer](ctx, c, "events", r)
 }
 
-// Follow gives the events of the tenant's jobs that are stored behind a sequence (0: all of them), and then further ones as they are
+// Follow gives the events of the tenant's jobs that are stored after a sequence (0: all of them), and then further ones as they are
 // stored. Each comes once, and those of one job come in order, also across outages of NATS and of dispatchers. It ends with ctx,
 // whose error is then the last item, or with an error of the first call, such as that no dispatcher is running. When COMFY_EVENTS
 // was deleted and created again, all events of the new stream are given. The notes have no Header and no Pending.
@@ -61,7 +61,7 @@ type following struct {
 	restart func()          // called when the stream was created again
 	made    time.Time       // when the stream was created
 	sure    uint64          // all events up to this sequence were given
-	given   map[uint64]bool // sequences behind it that were given
+	given   map[uint64]bool // sequences after it that were given
 	first   bool            // no page was read so far
 	live    chan *nats.Msg
 }
@@ -197,7 +197,7 @@ func (f *following) receive(msg *nats.Msg) error {
 	return nil
 }
 
-// SequenceAt gives the sequence behind which the tenant's events since a time are stored, for Follow and for Events' After. It
+// SequenceAt gives the sequence after which the tenant's events since a time are stored, for Follow and for Events' After. It
 // searches by halves, which takes some twenty calls.
 func (c *Client) SequenceAt(ctx context.Context, since time.Time) (uint64, error) {
 	newest, err := c.Jobs(ctx, JobsRequest{Limit: 1})

@@ -23,7 +23,7 @@ func (c *Client) FollowMany(ctx context.Context, ids []ID) iter.Seq2[Event, erro
 	}
 }
 
-// beyond is a sequence that no stream reaches: the answer to a request for the events behind it has the stream's last sequence.
+// beyond is a sequence that no stream reaches: the answer to a request for the events after it has the stream's last sequence.
 const beyond = 1 << 62
 
 func (c *Client) followMany(ctx context.Context, u *unended) error {

@@ -61,7 +61,7 @@ type WebhooksRequest struct {
 	Tenant Tenant `json:"tenant,omitempty"` // * is the fleet; empty: all
 	Name   string `json:"name,omitempty"`
 	Tries  int    `json:"tries,omitempty"` // the most tries of each; 5 is the default, 20 the maximum
-	After  string `json:"after,omitempty"` // only webhooks behind this one: Next of the previous answer
+	After  string `json:"after,omitempty"` // only webhooks after this one: Next of the previous answer
 	Limit  int    `json:"limit,omitempty"` // the most webhooks to list; 500 is the maximum and the default
 }
 
@@ -128,7 +128,7 @@ type RedeliverRequest struct {
 	Sequence uint64 `json:"sequence,omitempty"` // of one event in COMFY_EVENTS, which is delivered again also if it was before
 	Since    string `json:"since,omitempty"`    // a time, or a duration before now
 	All      bool   `json:"all,omitempty"`      // with since: also those that were delivered
-	After    uint64 `json:"after,omitempty"`    // only events behind this one: Next of the previous answer
+	After    uint64 `json:"after,omitempty"`    // only events after this one: Next of the previous answer
 	Limit    int    `json:"limit,omitempty"`    // the most events to deliver; 500 is the maximum and the default
 	By       string `json:"by,omitempty"`
 }
@@ -136,7 +136,7 @@ type RedeliverRequest struct {
 // RedeliverAnswer counts the events that will be delivered. While there is a Next, ask again with it as After.
 type RedeliverAnswer struct {
 	Count int    `json:"count"`
-	Next  uint64 `json:"next,omitempty"` // more may follow behind it; 0 at the end
+	Next  uint64 `json:"next,omitempty"` // more may follow after it; 0 at the end
 }
 
 // Webhooks lists the tenant's webhooks, each with its last tries.

@@ -106,7 +106,7 @@ func (k *cancelCmd) many(ctx context.Context, c *daemon.Console, client *jetstre
 	return nil
 }
 
-// halfway is the error of a command that was done to some of many before it failed.
+// halfway is the error of a command that has done its work for some of many before it failed.
 func halfway(err error, done int, one, participle string) error {
 	if done == 0 {
 		return err

@@ -51,7 +51,7 @@ func (p *completionCmd) Run(c *daemon.Console, line *kong.Kong) error {
 	return err
 }
 
-// place is a point of a command line behind the words of a command, as " hosts drain", and what may follow there.
+// place is a point of a command line after the words of a command, as " hosts drain", and what may follow there.
 type place struct {
 	path   string
 	words  []string // commands and flags

@@ -54,7 +54,7 @@ func TestAFileThatIsWrongIsRefusedInWords(t *testing.T) {
 		"OfAnother":   {`{"run": {"priority": 3}}`, `no flag or command is named "run.priority"`},
 		"Strange":     {`{"xyzzy-plugh": 1}`, `no flag or command is named "xyzzy-plugh"`},
 		"NoObject":    {`[1]`, "is no JSON object such as"},
-		"Twice":       {`{} {}`, "has something behind its JSON object"},
+		"Twice":       {`{} {}`, "has something after its JSON object"},
 		"Null":        {`{"lane-cap": null}`, "lane-cap is null"},
 		"Object":      {`{"lane-cap": {}}`, "lane-cap is a flag"},
 		"OutOfRange":  {`{"ack-wait": "10ms"}`, "--ack-wait=10ms is out of range"},

@@ -73,7 +73,7 @@ func (d *plainDisplay) result(line string) {
 
 func (d *plainDisplay) close() {}
 
-// liveDisplay has a live line for every job under way, and leaves a plain one behind for every job that ended.
+// liveDisplay has a live line for every job under way, and leaves a plain one for every job that has ended.
 type liveDisplay struct {
 	c     *daemon.Console
 	lines *daemon.Progress

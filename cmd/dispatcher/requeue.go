@@ -23,7 +23,7 @@ type deadRequeueCmd struct {
 
 // Help is shown after the flags.
 func (*deadRequeueCmd) Help() string {
-	return `Prints the new ids. A dead job stays dead: what is published again is a new job with the next free number behind
+	return `Prints the new ids. A dead job stays dead: what is published again is a new job with the next free number after
 its id, in the lane of the old one. A letter that was requeued before is left out, so an interrupted command can be
 repeated.
 

@@ -20,7 +20,7 @@ type submitCmd struct {
 
 	Files    []string `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
 	Priority int      `default:"5" placeholder:"N" range:"0..9" help:"Priority; 9 runs first, 0 last."`
-	ID       string   `name:"id" placeholder:"ID" unset:"random" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once."`
+	ID       string   `name:"id" placeholder:"ID" unset:"random" help:"Id of the job; several get -1, -2, … after it. The same id twice runs once."`
 	Count    int      `default:"1" placeholder:"N" range:"1.." help:"Submit each file so many times; seeds of -1 give different pictures."`
 	Wait     bool     `short:"w" help:"Wait until the jobs have ended; --out implies it."`
 }

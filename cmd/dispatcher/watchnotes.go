@@ -41,7 +41,7 @@ func (w *watchCmd) notes(ctx context.Context, c *daemon.Console, a *asker, tenan
 	}
 }
 
-// begin is the sequence behind which the events that are asked for begin.
+// begin is the sequence after which the events that are asked for begin.
 func (w *watchCmd) begin(ctx context.Context, client *jetstream.Client) (uint64, error) {
 	if w.All {
 		_, err := client.Queue(ctx) // whether a dispatcher answers
@@ -50,7 +50,7 @@ func (w *watchCmd) begin(ctx context.Context, client *jetstream.Client) (uint64,
 	return client.SequenceAt(ctx, client.Now().Add(-w.Since))
 }
 
-// stored reads the stream. After a lost connection it goes on with the event behind the last one.
+// stored reads the stream. After a lost connection it goes on with the event after the last one.
 func (w *watchCmd) stored(ctx context.Context, c *daemon.Console, q *queue.Queue, subject string) iter.Seq2[jetstream.Note, error] {
 	return func(yield func(jetstream.Note, error) bool) {
 		since := q.Now().Add(-w.Since)

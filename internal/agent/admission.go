@@ -11,7 +11,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// keptHashes is how many of the newest hashes count as warm.
+// keptHashes is how many hashes that the host ran last its state has, and how many a condition keeps. Dispatchers count fewer of the
+// former as warm (warmDepth in internal/route).
 const keptHashes = 8
 
 // admission decides which offers a host accepts, and nothing else does. It has the host's runs, slots and conditions. A run is in

@@ -34,9 +34,9 @@ type attempt struct {
 	nodeSince time.Time      // of its node
 }
 
-// runAttempt takes a job from its acceptance to the end of the attempt. kill is done only with the process or its NATS
-// connection, and then everything is left as by a crash; ctx is done with it or when the run must stop. Order of effects,
-// and what a crash after each one does:
+// runAttempt takes a job from its acceptance to the end of the attempt. kill is cancelled when the process ends or NATS is closed
+// for good, and then everything is left as by a crash. ctx is cancelled then too, and when the run has to stop. Order of
+// effects, and what a crash after each one does:
 //
 //  1. follow the job's chain: nothing
 //  2. append started: the lease runs out; the attempt is offered back, unknown to ComfyUI, and is lost
@@ -116,7 +116,7 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 		return failure.New(failure.InvalidWorkflow, fmt.Sprintf(
 			"the random seeds of %d nodes do not fit into one event: give these nodes seeds other than -1, or raise NATS' max_payload", len(a.seeds)))
 	case err != nil:
-		return err // the chain is as before, for the event failed
+		return err // a.chain is unchanged; failed is appended after it
 	}
 	a.chain = sequence
 	if h.logsJobs() {
@@ -263,7 +263,7 @@ func (h *host) handleError(kill context.Context, a *attempt, err error) error {
 	switch {
 	case stopped || away || errors.Is(err, agentStopping{}):
 		if still := h.cancel(kill, a.run); still != nil {
-			_ = h.doesNotStop(kill, a, failureOf(err), still) // the run is reported as what has stopped it
+			_ = h.doesNotStop(kill, a, failureOf(err), still) // its failure is not used: what is reported is why the run was stopped
 		}
 		return err
 	case overtakenIn(err) != nil: // nothing was sent
@@ -292,8 +292,7 @@ func (h *host) freeSlot(a *attempt, err error) {
 	}
 }
 
-// conclude has complete or fail append how the attempt ended; complete also acks. A job whose chain others have ended is
-// acked here. It reports whether nothing of the prompt is needed any more.
+// conclude appends completed (complete, which also acks) or failed (fail). A job whose chain others have ended is acked here. It reports whether nothing of the prompt is needed any more.
 func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool) {
 	if stopped, is := errors.AsType[*jobEnded](err); is {
 		h.ackEnded(a, stopped.by)
@@ -316,7 +315,7 @@ func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool)
 	return true
 }
 
-// endedAs is the kind that a dispatcher will find in the failed event, as far as the end of a run tells it.
+// endedAs is the kind of the failed event that will follow; empty when none will.
 func endedAs(err error) failure.Kind {
 	if _, stopped := errors.AsType[*jobEnded](err); err == nil || stopped || overtakenIn(err) != nil || errors.Is(err, abandoned{}) {
 		return ""

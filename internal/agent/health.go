@@ -12,7 +12,7 @@ const (
 	healthyPause   = 5 * time.Second        // between two probes of a healthy ComfyUI
 	surveyPause    = 30 * time.Second       // between two questions for the memory of a healthy ComfyUI
 	unhealthyPause = time.Second            // between two probes of one that is not healthy
-	foreignPause   = 500 * time.Millisecond // before a larger number of foreign prompts is taken over: events of our own prompts may come out of order
+	foreignPause   = 500 * time.Millisecond // before a larger count of foreign prompts is believed: events of our own prompts may come out of order
 )
 
 // probeState is what the health loop keeps between two probes. Only that loop uses it.
@@ -30,6 +30,12 @@ type probeState struct {
 
 // healthLoop keeps what the admission has of ComfyUI up to date: whether it answers, its conditions, how many foreign
 // prompts it has, and what it can run. It probes at once when the websocket connects or disconnects and when a run has failed.
+//
+// A host becomes unhealthy, or is put on trial, by a condition (condition.go). It comes from this loop when ComfyUI does not answer
+// (look) or its log shows a dead worker thread (readLog, probes.go); from a run that has failed (takeOut, putOnTrial and
+// doesNotStop, consequences.go); and from results that cannot be stored (unstorable, store.go). A condition ends by the probe of
+// its cause (recheck and endCondition, probes.go) or with ComfyUI's process (otherProcess), and a trial also when a job of another
+// workflow completes (passed, consequences.go).
 func (h *host) healthLoop(ctx context.Context) error {
 	if !h.restore(ctx) {
 		return ctx.Err()
@@ -78,8 +84,8 @@ func (h *host) idle(ctx context.Context, c *probeState, timer *time.Timer, due t
 	}
 }
 
-// foreign takes in the length of ComfyUI's backlog. A smaller number of foreign prompts is taken over at once. A larger number is
-// taken over only by a probe a moment later; doubt says that this probe is wanted.
+// foreign takes in the length of ComfyUI's backlog. A smaller count of foreign prompts is believed at once. A larger one is believed
+// only when a probe a moment later finds it too; doubt says that this probe is wanted.
 func (h *host) foreign(remaining int) (doubt bool) {
 	changed := h.admission.change(func(d *admission) {
 		n := max(0, remaining-len(d.slotted))

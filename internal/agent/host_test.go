@@ -242,7 +242,7 @@ func TestAHostWithoutComfyUIComesUpByItself(t *testing.T) {
 	h.wantHostEvents("unhealthy recovered")
 }
 
-func TestStrangersWorkCountsAsLoad(t *testing.T) {
+func TestForeignPromptsCountAsLoad(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{Prefetch: -1})
 	o := h.queued(job.Spec{ID: "one"})

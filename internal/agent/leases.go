@@ -7,7 +7,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// leaseLoop extends the lease of every run each third of the shortest AckWait. The lease of a run that another attempt has
+// leaseLoop extends the lease of every run every third of the shortest AckWait. The lease of a run that another attempt has
 // superseded is left out.
 func (h *host) leaseLoop(ctx context.Context) error {
 	timer := time.NewTimer(0)

@@ -27,7 +27,7 @@ func overtakenIn(err error) *overtaken {
 	return moved
 }
 
-// event begins the newest event of this attempt. Without a job (its body could not be read) it has what the offer says.
+// event makes lastEvent anew, and gives it to be filled in. Without a job (its body could not be read) it has what the offer says.
 func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
 	e := &a.lastEvent
 	*e = job.Event{
@@ -99,7 +99,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 }
 
 // counts reports whether the attempt counts towards max_attempts. The chain is read only for kinds of which some attempts are
-// free; when it cannot be read, the attempt counts as the first.
+// free; when it cannot be read, the attempt is judged as if none had failed before.
 func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool {
 	this := failure.Attempt{
 		Number: a.attempt, Host: h.name, Kind: f.Kind, Message: f.Message, Node: f.Node, Class: f.Class, Exception: f.Exception,

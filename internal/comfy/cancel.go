@@ -19,10 +19,10 @@ const (
 )
 
 // Cancel stops one prompt by its id and returns when it is neither pending nor
-// running, or with an error when ctx is done first. A node without progress ticks
-// stops only when it has ended. It is a success when the prompt has ended or its
-// process has. A prompt whose POST had no answer is waited for until it appears,
-// for 2 s.
+// running, or with an error when ctx is done first. ComfyUI stops where a node
+// begins or reports progress; a node that reports none runs to its end first. It is
+// a success when the prompt has ended or its process has. A prompt whose POST had
+// no answer is waited for until it appears, for 2 s.
 func (h *Host) Cancel(ctx context.Context, promptID string) error {
 	wait, began := 20*time.Millisecond, time.Now()
 	var asked time.Time
@@ -53,7 +53,7 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 // was just seen running.
 func (h *Host) stop(ctx context.Context, id string, state PromptState) error {
 	if state == Pending {
-		if err := h.order(ctx, "/queue", map[string]any{"delete": []string{id}}); err != nil {
+		if err := h.command(ctx, "/queue", map[string]any{"delete": []string{id}}); err != nil {
 			return err
 		}
 	}
@@ -67,28 +67,28 @@ func (h *Host) stop(ctx context.Context, id string, state PromptState) error {
 	if state != Running {
 		return nil
 	}
-	return h.order(ctx, "/interrupt", map[string]any{"prompt_id": id})
+	return h.command(ctx, "/interrupt", map[string]any{"prompt_id": id})
 }
 
-// order posts JSON. Every answer but a 200 is an error.
-func (h *Host) order(ctx context.Context, path string, content map[string]any) error {
-	body, _ := json.Marshal(content) // of texts and truth values
+// command posts JSON. Every answer but a 200 is an error.
+func (h *Host) command(ctx context.Context, path string, content map[string]any) error {
+	body, _ := json.Marshal(content) // it holds only strings, lists and booleans, so it cannot fail
 	got, err := h.post(ctx, path, string(body))
 	if err != nil {
 		return err
 	}
 	if got.status != http.StatusOK {
-		return fmt.Errorf("order %s: %w", h, &statusError{path, got.status})
+		return fmt.Errorf("send a command to %s: %w", h, &statusError{path, got.status})
 	}
 	return nil
 }
 
 // Forget deletes one prompt's history entry: ComfyUI keeps 10 000 entries, with whole graphs, in memory.
 func (h *Host) Forget(ctx context.Context, promptID string) error {
-	return h.order(ctx, "/history", map[string]any{"delete": []string{promptID}})
+	return h.command(ctx, "/history", map[string]any{"delete": []string{promptID}})
 }
 
 // Free asks ComfyUI to unload models and to drop its node cache, which it does between two prompts.
 func (h *Host) Free(ctx context.Context) error {
-	return h.order(ctx, "/free", map[string]any{"unload_models": true, "free_memory": true})
+	return h.command(ctx, "/free", map[string]any{"unload_models": true, "free_memory": true})
 }

@@ -84,7 +84,7 @@ func TestACancelThatRunsOutOfTimeSaysWhatItMetLast(t *testing.T) {
 		want    string
 	}{
 		"ItGoesOn":         {routes{"GET " + jobPath: job("in_progress"), "POST " + cancelPath: says(http.StatusOK, `{}`)}, "running: the host was given up"},
-		"DeletingIsBarred": {routes{"GET " + jobPath: job("pending"), "POST /queue": says(http.StatusForbidden, ``)}, "pending: order " + address + ": /queue answers HTTP 403 Forbidden"},
+		"DeletingIsBarred": {routes{"GET " + jobPath: job("pending"), "POST /queue": says(http.StatusForbidden, ``)}, "pending: send a command to " + address + ": /queue answers HTTP 403 Forbidden"},
 		"NothingIsReached": {routes{"GET " + jobPath: breaks}, `unknown: Get "` + address + jobPath + `": unexpected EOF`},
 	} {
 		t.Run(name, func(t *testing.T) {

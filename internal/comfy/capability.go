@@ -129,7 +129,7 @@ func (c *capabilityReader) read(from io.Reader) error {
 		return err
 	}
 	if open != json.Delim('{') {
-		return errGarbled
+		return errForeignAnswer
 	}
 	for decoder.More() {
 		name, err := decoder.Token()

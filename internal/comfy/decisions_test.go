@@ -119,17 +119,17 @@ func TestASocketWithoutAStatusIsClosedSoonAfterThePost(t *testing.T) {
 	})
 }
 
-// The time behind strangers is that without a pause.
-func TestTheStartLimitBeginsAnewWhenStrangersComeAgain(t *testing.T) {
+// The time during which foreign prompts run before it counts again from 0 after a pause.
+func TestTheStartLimitBeginsAgainWhenForeignPromptsComeAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		pending := `"queue_pending": [[1, "` + promptID + `", {}, {}, []]]}`
-		stranger, nobody := says(http.StatusOK, `{"queue_running": [[0, "`+secondID+`", {}, {}, []]], `+pending), says(http.StatusOK, `{"queue_running": [], `+pending)
+		foreign, nobody := says(http.StatusOK, `{"queue_running": [[0, "`+secondID+`", {}, {}, []]], `+pending), says(http.StatusOK, `{"queue_running": [], `+pending)
 		p := ours
 		p.Start = 3 * time.Second
 		r := runs(t, routes{
 			"GET " + jobPath: job("pending"), "GET /prompt": says(http.StatusOK, `{"exec_info": {"queue_remaining": 2}}`),
-			"GET /queue": after(2*time.Second, stranger, after(3*time.Second, nobody, stranger)),
+			"GET /queue": after(2*time.Second, foreign, after(3*time.Second, nobody, foreign)),
 		}, p, comfy.Watch{}, nil)
 		same(t, "failure", *failure.As(r.err), failure.Failure{Kind: failure.RejectedBusy, Message: "other people's prompts ran before it for 3s (start timeout)"})
 		same(t, "took", r.took, 6260*time.Millisecond) // the look that found them again was at 3.26 s

@@ -10,8 +10,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// errGarbled is about an answer that is not what ComfyUI answers.
-var errGarbled = errors.New("the answer is not one of ComfyUI's")
+// errForeignAnswer is about an answer that ComfyUI does not give, so that another program has given it.
+var errForeignAnswer = errors.New("the answer is not one of ComfyUI's")
 
 // ending is the host's record of a prompt that has ended.
 type ending struct {
@@ -75,7 +75,7 @@ func readHistory(body []byte, id string) (*ending, error) {
 		Record  record                     `json:"status"`
 	}
 	if err := decode(body, &entries); err != nil {
-		return nil, fmt.Errorf("read /history: %w: %w", errGarbled, err)
+		return nil, fmt.Errorf("read /history: %w: %w", errForeignAnswer, err)
 	}
 	entry, known := entries[id]
 	if !known {

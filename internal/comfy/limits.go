@@ -22,7 +22,7 @@ func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 	all := []limit{
 		r.silenceLimit(now),
 		r.stepLimit(now),
-		{from: r.strangersSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
+		{from: r.foreignSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
 		{from: r.firstHead, most: r.prompt.Total, kind: failure.Timeout, before: "the prompt did not end within ", after: " (total timeout)"},
 	}
 	next = now.Add(r.host.options.FreezeTimeout)
@@ -111,8 +111,8 @@ func (r *run) onPortCheck(accepts bool, now time.Time) {
 	r.accepting = time.Time{}
 }
 
-// readLogWhenQuiet reads the host's log when there was no event of the prompt for QuietTime: in all other places a dead
-// worker thread looks like a long node. A log without its traceback is read again after twice the time, up to a minute.
+// readLogWhenQuiet reads the host's log when there was no event of the prompt for QuietTime: everything else looks the
+// same with a dead worker thread as during a long node. A log without its traceback is read again after twice the time, up to a minute.
 func (r *run) readLogWhenQuiet(ctx context.Context, now time.Time) time.Time {
 	r.track.mu.Lock()
 	sign := r.track.lastSign
@@ -135,7 +135,7 @@ func (r *run) readLogWhenQuiet(ctx context.Context, now time.Time) time.Time {
 		if err != nil || cause != failure.WorkerGone {
 			reason = ""
 		}
-		r.sicks <- reason
+		r.logReads <- reason
 	})
 	return now.Add(time.Minute)
 }

@@ -80,7 +80,7 @@ func TestTheStartLimitRunsOnlyAtTheHeadOfTheBacklog(t *testing.T) {
 	}
 }
 
-func TestAPromptDoesNotStandBehindStrangersForEver(t *testing.T) {
+func TestAPromptDoesNotWaitForForeignPromptsForEver(t *testing.T) {
 	t.Parallel()
 	r := simulate(t, comfysim.Config{})
 	r.sim.AddFault(comfysim.Fault{Kind: comfysim.FaultBacklog, Count: 2, For: time.Minute})

@@ -285,8 +285,8 @@ func TestLooksThatFailAreCountedByTheirReason(t *testing.T) {
 	}
 }
 
-// A prompt behind a stranger's does not wait for it longer than its start limit; behind our own it does.
-func TestTheStartLimitCountsStrangersAndNotOurOwn(t *testing.T) {
+// A prompt waits for a foreign one no longer than its start limit, and for one of our own as long as that takes.
+func TestTheStartLimitCountsForeignPromptsAndNotOurOwn(t *testing.T) {
 	t.Parallel()
 	const other = "1591d20b-ec41-400d-ac88-1b5c18025624"
 	queue := says(http.StatusOK, `{"queue_running": [[0, "`+other+`", {}, {}, []]], "queue_pending": [[1, "`+promptID+`", {}, {}, []]]}`)
@@ -296,8 +296,8 @@ func TestTheStartLimitCountsStrangersAndNotOurOwn(t *testing.T) {
 		want failure.Failure
 		took time.Duration
 	}{
-		"Stranger": {false, failure.Failure{Kind: failure.RejectedBusy, Message: "other people's prompts ran before it for 2s (start timeout)"}, 2 * time.Second},
-		"OurOwn":   {true, failure.Failure{Kind: failure.Timeout, Message: "the prompt did not end within 2s (total timeout)"}, 12260 * time.Millisecond},
+		"Foreign": {false, failure.Failure{Kind: failure.RejectedBusy, Message: "other people's prompts ran before it for 2s (start timeout)"}, 2 * time.Second},
+		"OurOwn":  {true, failure.Failure{Kind: failure.Timeout, Message: "the prompt did not end within 2s (total timeout)"}, 12260 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -47,7 +47,7 @@ func (h *Host) lookup(ctx context.Context, id string) (PromptState, *ending, err
 	if !h.oldJobs.Load() {
 		state, e, err := h.lookupJob(ctx, id)
 		var status *statusError
-		if !errors.As(err, &status) && !errors.Is(err, errGarbled) {
+		if !errors.As(err, &status) && !errors.Is(err, errForeignAnswer) {
 			return state, e, err
 		}
 	}
@@ -84,7 +84,7 @@ func (h *Host) lookupJob(ctx context.Context, id string) (PromptState, *ending, 
 		if state, e := readJob(got.body); state != Unknown {
 			return state, e, nil
 		}
-		return Unknown, nil, fmt.Errorf("read %s: %w", path, errGarbled)
+		return Unknown, nil, fmt.Errorf("read %s: %w", path, errForeignAnswer)
 	case http.StatusNotFound:
 		if isJobNotFound(got.body) {
 			return Unknown, nil, nil
@@ -134,7 +134,7 @@ func readBacklog(body []byte) (backlog, error) {
 		Pending [][]json.RawMessage `json:"queue_pending"`
 	}
 	if err := decode(body, &d); err != nil {
-		return backlog{}, fmt.Errorf("read /queue: %w: %w", errGarbled, err)
+		return backlog{}, fmt.Errorf("read /queue: %w: %w", errForeignAnswer, err)
 	}
 	return backlog{running: places(d.Running), pending: places(d.Pending)}, nil
 }

@@ -64,11 +64,11 @@ func (h *Host) place(ctx context.Context, id string) looked {
 	if state == Unknown {
 		return looked{state: Pending} // it has just begun or ended
 	}
-	return looked{state: state, ahead: ahead, strangers: h.strangers(line.running)}
+	return looked{state: state, ahead: ahead, foreign: h.runsForeign(line.running)}
 }
 
-// strangers reports whether a prompt runs that this process has not submitted.
-func (h *Host) strangers(running []place) bool {
+// runsForeign reports whether a prompt runs that this process has not submitted.
+func (h *Host) runsForeign(running []place) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(running, func(p place) bool { return h.tracks[p.id] == nil })
@@ -85,7 +85,7 @@ func (r *run) onLook(l looked) (*Result, *failure.Failure) {
 	if l.err != nil {
 		return nil, r.failedLook(l.err, now)
 	}
-	r.refused, r.unreadable = 0, 0
+	r.refused, r.badAnswers = 0, 0
 	if l.state == Unknown {
 		return r.notFound(now)
 	}
@@ -100,7 +100,7 @@ func (r *run) onLook(l looked) (*Result, *failure.Failure) {
 		r.noteRunning(now)
 	case Pending:
 		r.notePending(l.ahead, now)
-		r.noteStrangers(l.strangers, now)
+		r.noteForeign(l.foreign, now)
 	case Unknown:
 	}
 	return nil, nil
@@ -116,7 +116,7 @@ func (r *run) interval() time.Duration {
 }
 
 func (r *run) notePending(ahead int, now time.Time) {
-	r.behind = ahead > 0
+	r.othersFirst = ahead > 0
 	switch {
 	case ahead > 0:
 		r.headSince = time.Time{}
@@ -128,18 +128,18 @@ func (r *run) notePending(ahead int, now time.Time) {
 	}
 }
 
-// noteStrangers records since when prompts of other users have been running before it.
-func (r *run) noteStrangers(strangers bool, now time.Time) {
+// noteForeign records since when foreign prompts have been running before it.
+func (r *run) noteForeign(foreign bool, now time.Time) {
 	switch {
-	case !strangers:
-		r.strangersSince = time.Time{}
-	case r.strangersSince.IsZero():
-		r.strangersSince = now
+	case !foreign:
+		r.foreignSince = time.Time{}
+	case r.foreignSince.IsZero():
+		r.foreignSince = now
 	}
 }
 
-// ended delays an ending for a moment when the POST has no answer yet, which may say that a part of the workflow was left
-// out.
+// ended delays an ending for a moment when the POST has no answer yet: that answer may say that ComfyUI left out a part of
+// the workflow.
 func (r *run) ended(e *ending, now time.Time) (*Result, *failure.Failure) {
 	if r.accepted && !r.awaitsSocket(e, now) {
 		return r.end(e)
@@ -182,19 +182,19 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 	case refused(err):
 		r.refused, r.broken = r.refused+1, true
 		r.lookAt = now.Add(100 * time.Millisecond)
-		if r.refused >= refusals && (r.accepted || r.prompt.Resume) {
+		if r.refused >= portRefusals && (r.accepted || r.prompt.Resume) {
 			return failure.New(failure.HostLost, "ComfyUI is gone, its port refuses connections: "+why(err))
 		}
 	case errors.Is(err, errTooLarge):
 		return failure.New(failure.ExecutionError, "ComfyUI cannot report the result: "+why(err)+"; a node leaves too much in the record of the prompt")
 	case foreignAnswer(err):
-		if r.unreadable++; r.unreadable > maxStrange {
-			return foreignSilence(err)
+		if r.badAnswers++; r.badAnswers > mostForeignAnswers {
+			return notComfyUI(err)
 		}
 		r.quick, r.lookAt = 0, now.Add(r.host.options.PollInterval) // a proxy may bound how often it is asked
 	case errors.As(err, &status) && status.status == http.StatusInternalServerError:
-		r.unreadable++
-		if r.unreadable > goneLooks && r.accepted {
+		r.badAnswers++
+		if r.badAnswers > goneLooks && r.accepted {
 			return failure.New(failure.ExecutionError, "ComfyUI cannot report the result (HTTP 500): a node left something that is no JSON")
 		}
 	default:
@@ -203,18 +203,18 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 	return nil
 }
 
-// maxStrange bounds the looks in a row that are not answered by ComfyUI.
-const maxStrange = 3
+// mostForeignAnswers bounds the looks in a row that another program answers.
+const mostForeignAnswers = 3
 
-// foreignAnswer reports whether the answer to a look was not ComfyUI's.
+// foreignAnswer reports whether another program answered a look, such as a proxy.
 func foreignAnswer(err error) bool {
 	var status *statusError
-	return errors.As(err, &status) && status.status < 500 || errors.Is(err, errGarbled)
+	return errors.As(err, &status) && status.status < 500 || errors.Is(err, errForeignAnswer)
 }
 
-// foreignSilence is the failure of a prompt whose looks are answered in ComfyUI's place. The workflow may be the reason: a
-// firewall inspects answers too, and ComfyUI's answer contains the workflow.
-func foreignSilence(err error) *failure.Failure {
+// notComfyUI is the failure of a prompt whose looks another program answers. The workflow may be the reason: a firewall inspects
+// answers too, and ComfyUI's answer contains the workflow.
+func notComfyUI(err error) *failure.Failure {
 	return &failure.Failure{Kind: failure.Lost, Exception: Foreign,
 		Message: "ComfyUI cannot be asked how far the prompt is: " + why(err) + "; check the proxy or firewall before ComfyUI"}
 }

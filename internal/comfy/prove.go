@@ -208,7 +208,7 @@ func writtenAt(header http.Header) time.Time {
 
 // dropCache drops ComfyUI's cache and keeps its models, and makes it forget the prompt's first run.
 func (h *Host) dropCache(ctx context.Context, promptID string) error {
-	if err := h.order(ctx, "/free", map[string]any{"unload_models": false, "free_memory": true}); err != nil {
+	if err := h.command(ctx, "/free", map[string]any{"unload_models": false, "free_memory": true}); err != nil {
 		return err
 	}
 	return h.Forget(ctx, promptID)

@@ -258,9 +258,9 @@ func TestAPromptWaitedWhenAnotherOneRan(t *testing.T) {
 		"ItRanByItsOldName": {worker{prompt: "a", drops: 2}, "x", func(*run) {}, false},
 		"ItHadStarted":      {worker{prompt: "b", drops: 2}, "", func(r *run) { r.track.started = time.Unix(1, 0) }, false},
 		"ItWasSeenRunning":  {worker{prompt: "b", drops: 2}, "", func(r *run) { r.runSince = time.Unix(1, 0) }, false},
-		"BehindOne":         {worker{}, "", func(r *run) { r.session, r.behind = &session{}, true }, true},
+		"BehindOne":         {worker{}, "", func(r *run) { r.session, r.othersFirst = &session{}, true }, true},
 		"BehindNone":        {worker{}, "", func(r *run) { r.session = &session{} }, false},
-		"WithoutASocket":    {worker{}, "", func(r *run) { r.behind = true }, false},
+		"WithoutASocket":    {worker{}, "", func(r *run) { r.othersFirst = true }, false},
 	} {
 		r := run{host: &Host{worker: c.worker}, prompt: Prompt{ID: "a"}, id: "a", track: newTracker("a", shape{}), dropsBefore: 2}
 		if c.renamed != "" {

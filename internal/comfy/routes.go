@@ -45,7 +45,7 @@ func (h *Host) Record(ctx context.Context, promptID string) ([]byte, error) {
 	}
 	var entries map[string]struct{} // an entry may be large
 	if err := decode(got.body, &entries); err != nil {
-		return nil, fmt.Errorf("read %s: %w: %w", path, errGarbled, err)
+		return nil, fmt.Errorf("read %s: %w: %w", path, errForeignAnswer, err)
 	}
 	if _, there := entries[promptID]; !there {
 		return nil, nil

@@ -22,8 +22,8 @@ const (
 	quickLooks = 8
 	// goneLooks is how often a prompt must be unknown before it counts as gone.
 	goneLooks = 3
-	// refusals is how often the port must refuse before ComfyUI counts as dead.
-	refusals = 2
+	// portRefusals is how often the port must refuse a connection before ComfyUI counts as dead.
+	portRefusals = 2
 )
 
 // run is one call of Run. Only its goroutine uses it; what it starts answers through channels.
@@ -32,22 +32,22 @@ type run struct {
 	prompt Prompt
 	watch  Watch
 	track  *tracker
-	album  *album // from the end of loop on
+	album  *album // pictures that came over the websocket; set when loop has returned
 	id     string // as ComfyUI calls it
 
-	posts chan submitted // one answer
-	looks chan looked
-	sicks chan string // the reason, empty when well
-	work  sync.WaitGroup
+	posts    chan submitted // one answer
+	looks    chan looked
+	logReads chan string // why the worker thread is dead; empty when the log does not show that
+	work     sync.WaitGroup
 
 	began          time.Time
 	accepted       bool
 	acceptedAt     time.Time
 	dropsBefore    int       // of the host's sockets, before the POST
-	behind         bool      // another prompt was before it at the last look that found it
+	othersFirst    bool      // another prompt was before it at the last look that found it
 	headSince      time.Time // since when nothing is before it; zero: something is
-	firstHead      time.Time
-	strangersSince time.Time // since when prompts of other users run before it; zero: none does
+	firstHead      time.Time // since when no prompt was before it, also while it runs; zero: one was at the last look
+	foreignSince   time.Time // since when foreign prompts run before it; zero: none does
 	runSince       time.Time // zero until it runs
 	unheardSince   time.Time // since when no event of it can reach this process; zero: events can reach it
 	submitNotified bool
@@ -55,10 +55,10 @@ type run struct {
 
 	looking, again bool // looking: a look is under way; again: another one must follow it
 	lookAt         time.Time
-	quick          int
-	unknown        int // looks in a row that did not find it
-	refused        int
-	unreadable     int  // looks in a row that HTTP errors answered
+	quick          int  // quick looks that are left
+	unknown        int  // looks in a row that did not find it
+	refused        int  // looks in a row that the port refused
+	badAnswers     int  // looks in a row that another program answered, or ComfyUI with HTTP 500
 	drops          int  // of the host's sockets, when the prompt was last seen
 	broken         bool // the port refused since then
 
@@ -72,7 +72,7 @@ type run struct {
 	portChecks   chan bool // whether the port takes connections
 	checkingPort bool
 	portCheckAt  time.Time
-	accepting    time.Time // when it last did; zero: it did not
+	accepting    time.Time // when the port last took a connection; zero: it did not at the last check
 
 	checking   bool
 	checkAt    time.Time
@@ -81,11 +81,11 @@ type run struct {
 }
 
 type looked struct {
-	state     PromptState
-	ahead     int
-	strangers bool // of those ahead, the running one is not ours
-	ending    *ending
-	err       error
+	state   PromptState
+	ahead   int
+	foreign bool // the prompt that runs before it is not one of this process
+	ending  *ending
+	err     error
 }
 
 // Run submits one prompt, follows it to its end and says how it ended. The error is a *failure.Failure, or
@@ -108,7 +108,7 @@ func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	r := &run{
 		host: h, prompt: p, watch: w, id: p.ID, track: newTracker(p.ID, p.shape()),
-		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1), portChecks: make(chan bool, 1),
+		posts: make(chan submitted, 1), looks: make(chan looked, 1), logReads: make(chan string, 1), portChecks: make(chan bool, 1),
 		began: time.Now(), checkEvery: h.options.QuietTime,
 	}
 	r.track.album = h.newAlbum()
@@ -159,7 +159,7 @@ func (r *run) start(ctx context.Context) {
 		return
 	}
 	r.lookAt = r.began.Add(r.host.options.PollInterval)
-	client := strings.ReplaceAll(uuid.NewString(), "-", "") // of no socket: its events reach none
+	client := strings.ReplaceAll(uuid.NewString(), "-", "") // an id that no socket has, so that the events are sent to nobody
 	if s := r.host.current(); s != nil {
 		client, r.session, r.statuses = s.clientID, s, s.statuses.Load()
 		r.track.attach(s)
@@ -191,7 +191,7 @@ func (r *run) loop(ctx context.Context) (*Result, *failure.Failure) {
 			result, failed = r.onPost(s)
 		case l := <-r.looks:
 			result, failed = r.onLook(l)
-		case reason := <-r.sicks:
+		case reason := <-r.logReads:
 			failed = r.onLogRead(reason)
 		case accepts := <-r.portChecks:
 			r.onPortCheck(accepts, time.Now())
@@ -244,7 +244,7 @@ func (r *run) notify(now time.Time) {
 // noteRunning records that the prompt is executed.
 func (r *run) noteRunning(since time.Time) {
 	if r.runSince.IsZero() {
-		r.runSince, r.strangersSince = since, time.Time{}
+		r.runSince, r.foreignSince = since, time.Time{}
 	}
 	if r.firstHead.IsZero() {
 		r.firstHead = since

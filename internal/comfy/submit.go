@@ -113,7 +113,7 @@ func isTimeout(err error) bool {
 // findLostSubmit finds out whether a prompt whose POST had no answer is on the host.
 func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, failed *failure.Failure) {
 	wait := 50 * time.Millisecond
-	strange := 0
+	foreignAnswers := 0
 	for unknown := 0; unknown < 4; {
 		if !pause(ctx, wait) {
 			return false, failure.New(failure.Lost, "stopped while a lost submit was looked up")
@@ -124,15 +124,15 @@ func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, faile
 		case refused(err):
 			return false, failure.New(failure.HostLost, "the connection broke while the prompt was sent, and ComfyUI is gone: "+why(err))
 		case foreignAnswer(err):
-			if strange++; strange > maxStrange {
-				return false, foreignSilence(err)
+			if foreignAnswers++; foreignAnswers > mostForeignAnswers {
+				return false, notComfyUI(err)
 			}
 			wait = time.Second // a proxy may bound how often it is asked
 		case err != nil:
 		case state != Unknown:
 			return true, nil
 		default:
-			unknown, strange = unknown+1, 0
+			unknown, foreignAnswers = unknown+1, 0
 		}
 	}
 	return false, nil

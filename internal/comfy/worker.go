@@ -48,5 +48,5 @@ func (r *run) waited() bool {
 	if started || !r.runSince.IsZero() {
 		return false
 	}
-	return r.host.runsAnother(r) || r.session != nil && r.behind
+	return r.host.runsAnother(r) || r.session != nil && r.othersFirst
 }

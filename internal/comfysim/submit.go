@@ -114,7 +114,7 @@ func (p *process) submit(w http.ResponseWriter, r *http.Request, e *entry, field
 	p.answerSubmit(w, r, e, v, err, faults)
 }
 
-// enqueue puts the entry; one that a stranger deletes is gone before the worker can see it.
+// enqueue puts the entry; one that another program deletes is gone before the worker can see it.
 func (p *process) enqueue(e *entry, faults []Fault) error {
 	for _, f := range faults {
 		if f.Kind == FaultDeletePending {

@@ -116,7 +116,7 @@ func readConfig(line *kong.Context) (map[string]any, error) {
 		return nil, fmt.Errorf(`--config %s is no JSON object such as {"nats-url": "nats://10.0.0.1:4222"}: %w`, path, err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("--config %s has something behind its JSON object; remove it", path)
+		return nil, fmt.Errorf("--config %s has something after its JSON object; remove it", path)
 	}
 	if err := checkKeys(line.Model.Node, values, ""); err != nil {
 		return nil, fmt.Errorf("--config %s: %w", path, err)

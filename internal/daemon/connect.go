@@ -65,8 +65,8 @@ type NATS struct {
 // The first connection is tried once, on every address, because a wrong address must
 // be an error at once; it says what to do next. ctx bounds the first connection only.
 //
-// Who sets another reconnect or disconnect handler on the connection calls the one
-// that was there before, which writes the log.
+// A caller that sets another reconnect or disconnect handler on the connection must
+// have it call the one that was there before, which writes the log.
 func Connect(ctx context.Context, n NATS) (*nats.Conn, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
@@ -164,7 +164,7 @@ func (n NATS) identity() ([]nats.Option, error) {
 	return nil, nil
 }
 
-// readable reports that a file cannot be read before the connection is tried. nats.go opens files only when it dials, so a missing
+// readable gives the error of a file that cannot be read, before the connection is tried. nats.go opens files only when it dials, so a missing
 // file would look like a missing server.
 func readable(name string) error {
 	file, err := os.Open(name)

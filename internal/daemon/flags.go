@@ -80,7 +80,7 @@ type LogFlags struct {
 	JSON  bool   `name:"log-json" help:"Log JSON lines."`
 }
 
-// Logger is the log that these flags ask for. A level that is none is refused.
+// Logger is the log that these flags ask for. An unknown level is an error.
 func (f *LogFlags) Logger(w io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.Level)); err != nil {

@@ -12,7 +12,7 @@ import (
 
 // Limits checks the flags of a command line; a grammar embeds it. Beside kong's own tags (default, enum) it reads
 //
-//	unset:"30s"       what holds while a flag without a default is not given, for people
+//	unset:"30s"       text for people: what holds while a flag without a default is not given
 //	range:"1..100"    the least and the most value of a number, a duration or a size, in its own notation; one may be left out
 //	oneof:"1,3,5"     all values of a flag that may also be left out
 //

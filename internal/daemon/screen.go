@@ -30,7 +30,7 @@ func (s *Screen) Draw(lines []string) error {
 // Close gives the terminal back.
 func (s *Screen) Close() { fmt.Fprint(s.out, "\x1b[?25h\x1b[?1049l") }
 
-// Dimensions are the columns and lines of a terminal, 0 and 0 of a stream that is none.
+// Dimensions are the columns and lines of a terminal, 0 and 0 of a stream that is no terminal.
 func Dimensions(out io.Writer) (width, height int) {
 	file, ok := out.(*os.File)
 	if !ok {

@@ -34,7 +34,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 		}
 	}
 	n, err := strconv.ParseFloat(number, 64)
-	if bytes := n * unit; err == nil && bytes >= 0 && bytes < math.MaxInt64/2 { // and no NaN
+	if bytes := n * unit; err == nil && bytes >= 0 && bytes < math.MaxInt64/2 { // false for NaN
 		*s = Size(bytes)
 		return nil
 	}

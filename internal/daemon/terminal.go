@@ -19,7 +19,7 @@ func Colourful(stream any) bool {
 	return IsTerminal(stream) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }
 
-// Width is the width of a terminal in columns, 0 of a stream that is none.
+// Width is the width of a terminal in columns, 0 of a stream that is no terminal.
 func Width(out io.Writer) int {
 	file, ok := out.(*os.File)
 	if !ok {

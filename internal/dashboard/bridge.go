@@ -217,7 +217,7 @@ func (s *shared) get(key string, ask func() (json.RawMessage, error)) (json.RawM
 	return mine.body, mine.err
 }
 
-// forget has all be asked anew.
+// forget drops all answers, so that dispatchers are asked again.
 func (s *shared) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

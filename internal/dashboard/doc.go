@@ -17,7 +17,7 @@
 //	login         the form for a password
 //	bridge        /api/v1/<call>, and answers that many viewers share
 //	hub, ring     the stored events that all viewers are sent, encoded once
-//	rows          an event as the page receives it
+//	rows          an event as the page receives it (rows of lists of jobs: job.Row)
 //	live          /live: one stream for a viewer
 //	running       progress and previews of running jobs
 //	files         /files/<object>

@@ -26,7 +26,7 @@ type hub struct {
 
 	mu      sync.Mutex // guards all below
 	ring    ring
-	epoch   int // rises when the ring begins anew and no longer reaches back to what viewers have
+	epoch   int // rises when the ring is emptied, so that it no longer reaches back to what viewers have
 	running running
 	viewers int
 	stop    context.CancelFunc // ends following; nil: it has not begun
@@ -64,7 +64,7 @@ func (h *hub) enter(ctx context.Context) error {
 	return err
 }
 
-// join counts a viewer. When events are not followed yet it begins behind a state of the stream; without a state the viewer is not counted then.
+// join counts a viewer. When events are not followed yet it begins after a state of the stream; without a state the viewer is not counted then.
 func (h *hub) join(from *queue.EventsState) (joined bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -111,7 +111,7 @@ func (h *hub) leave() {
 	h.idle = mine
 }
 
-// begin follows everything behind a state of the stream. The caller holds the lock.
+// begin follows everything after a state of the stream. The caller holds the lock.
 func (h *hub) begin(state queue.EventsState) {
 	h.ring = ring{after: state.Last, last: state.Last}
 	h.epoch++
@@ -175,7 +175,7 @@ func (h *hub) live(l queue.Live) {
 	h.running.set(&l, time.Now())
 }
 
-// checkLoop drops the progress of jobs of which nothing is received any more, and begins anew when COMFY_EVENTS was created again.
+// checkLoop drops the progress of jobs of which nothing is received any more, and starts over when COMFY_EVENTS was created again.
 func (h *hub) checkLoop(ctx context.Context) {
 	for queue.Pause(ctx, checkEvery) {
 		state, err := h.q.EventsState(ctx)
@@ -201,13 +201,13 @@ type batch struct {
 
 const mostBatch = 1000 // rows
 
-// news gives what has happened behind a viewer's place.
+// news gives what has happened after a viewer's place.
 func (h *hub) news(at place) batch {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	b := batch{last: h.ring.last, epoch: h.epoch}
 	b.changed, b.version = h.running.changed(at.version, at.who)
-	found, reaches := h.ring.behind(at.sequence, mostBatch)
+	found, reaches := h.ring.rowsAfter(at.sequence, mostBatch)
 	if !reaches || at.epoch != h.epoch {
 		b.resync = true
 		h.resyncs.Add(1)
@@ -230,7 +230,7 @@ func (h *hub) reach() (after, last uint64, epoch int) {
 // mostMissed is how many stored events a viewer who comes back is sent; after more it reads everything again.
 const mostMissed = 5000
 
-// missed reads the stored events behind a sequence up to another; false when those are too many, or can no longer be read.
+// missed reads the stored events after a sequence up to another; false when those are too many, or can no longer be read.
 func (h *hub) missed(ctx context.Context, after, upTo uint64) ([]row, bool) {
 	if upTo-after > mostMissed {
 		return nil, false

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// joined is one script with a module and all that it imports. A browser reads a module before it asks for those that it imports, so that
-// the page came after as many round trips as modules import one another in a chain, and after 30 requests; one file is also smaller.
+// joined is one script with a module and all that it imports. A browser reads a module before it asks for those that it imports. So
+// without this the page takes as many round trips as the longest chain of imports has modules, and 30 requests; one file is also smaller.
 //
 // Its one export has the modules by their paths, for tests in a browser.
 //
@@ -46,7 +46,7 @@ var (
 	renamed      = regexp.MustCompile(`([\w$]+) as ([\w$]+)`)
 )
 
-// add writes a module behind those that it imports.
+// add writes a module after those that it imports.
 func (j *joiner) add(name string) error {
 	body, there := j.files[name]
 	if !there {

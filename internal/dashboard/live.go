@@ -38,7 +38,7 @@ type stream struct {
 }
 
 // live sends events to a viewer as they are stored, until it is gone. The id of each message is a sequence of COMFY_EVENTS: a browser
-// that connects again, here or at another dashboard, sends the last one, and is sent everything behind it once. When that is
+// that connects again, here or at another dashboard, sends the last one, and is sent everything after it once. When that is
 // impossible the message is resync, after which the page reads everything again.
 func (d *Dashboard) live(w http.ResponseWriter, r *http.Request) {
 	if err := d.hub.enter(r.Context()); err != nil {

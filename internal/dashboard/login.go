@@ -20,7 +20,7 @@ type attempts struct {
 	wrong int
 }
 
-// find gives the key with a secret. Without allowed too many secrets were wrong, and this one was not compared. It compares and counts
+// find gives the key with a secret. allowed is false when too many secrets were wrong, so that this one was not compared. It compares and counts
 // under one lock, so that no number of requests at the same time may try more.
 func (a *attempts) find(keys Keys, secret string, now time.Time) (k key, known, allowed bool) {
 	a.mu.Lock()

@@ -2,7 +2,7 @@ package dashboard
 
 import "sync"
 
-// memo keeps what was read of things that never change. When it has most values all are forgotten. The zero value with a most works.
+// memo keeps what was read of things that never change. When it has so many values as most says, all are forgotten. Only most has to be set.
 type memo[K comparable, V any] struct {
 	most int
 

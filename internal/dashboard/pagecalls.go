@@ -21,7 +21,7 @@ const (
 	hostEventsCall = "host.events" // what happened to a host and its blocks
 )
 
-// answersItself gives the function that answers a call of these; nil when dispatchers answer the call.
+// answersItself gives the function that answers one of these calls; nil when dispatchers answer the call.
 func (d *Dashboard) answersItself(name string) func(context.Context, Viewer, map[string]json.RawMessage) (json.RawMessage, error) {
 	switch name {
 	case picturesCall:

@@ -6,14 +6,14 @@ import "github.com/comfyherd/comfyherd/internal/job"
 type ring struct {
 	rows    []row  // in the order of their sequences; rows[0] is the oldest
 	encoded int    // rows before this place are encoded
-	after   uint64 // all stored events behind this sequence, up to last, are in rows
+	after   uint64 // all stored events after this sequence, up to last, are in rows
 	last    uint64
 }
 
 const (
 	ringRows  = 4096
-	ringSlack = 1024 // rows that may be more before the oldest are dropped, so that they are not moved each time
-	allShown  = 40   // of rows that are encoded together, so many of the newest are all sent: the page lists them as events
+	ringSlack = 1024 // how many rows too many there may be before the oldest are dropped, so that they are not moved each time
+	allShown  = 40   // how many of the newest of the rows that are encoded together are all sent: the page lists them as events
 )
 
 // add adds an event. One that is known already is ignored.
@@ -57,9 +57,9 @@ func (g *ring) encode() {
 	}
 }
 
-// behind gives the rows behind a sequence, at most so many; false when the ring does not reach back so far. Those without a body are not
+// rowsAfter gives the rows after a sequence, at most so many; false when the ring does not reach back so far. Those without a body are not
 // sent.
-func (g *ring) behind(sequence uint64, most int) ([]row, bool) {
+func (g *ring) rowsAfter(sequence uint64, most int) ([]row, bool) {
 	if sequence < g.after {
 		return nil, false
 	}

@@ -89,7 +89,7 @@ func (s *running) expire(now time.Time) {
 	}
 }
 
-// changed gives the jobs that have changed behind a version, as JSON, as far as the viewer may see them.
+// changed gives the jobs that have changed after a version, as JSON, as far as the viewer may see them.
 func (s *running) changed(after uint64, who Viewer) (jobs [][]byte, version uint64) {
 	if after == s.version {
 		return nil, s.version

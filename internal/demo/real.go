@@ -48,7 +48,7 @@ func (s *realStage) about() string {
 	return fmt.Sprintf("%s of COMFY_HOSTS", daemon.Plural(len(s.all), "ComfyUI host"))
 }
 
-// failingHost is the second host, so that there is one before it and one behind it where there are three.
+// failingHost is the second host, so that one of three comes before it and one after it.
 func (s *realStage) failingHost() string { return s.all[min(1, len(s.all)-1)].Name }
 
 var paper = color.RGBA{R: 0xd9, G: 0x7b, B: 0x29, A: 0xff}

@@ -156,7 +156,7 @@ func (d *demo) lookBlock() string {
 		d.stage.failingHost(), portraits)
 }
 
-// playBlock ends when the poster has, and each portrait has ended or waits for a reason.
+// playBlock ends when the poster has ended, and each portrait has ended or waits with a reason.
 func (d *demo) playBlock(ctx context.Context) error {
 	if err := d.submit(ctx, 8, 9, 10); err != nil {
 		return err
@@ -213,7 +213,7 @@ func (d *demo) lookRecovery() string {
 		d.stage.repair(), d.stage.failingHost())
 }
 
-// playRecovery ends when all have ended and the block has too.
+// playRecovery ends when all jobs and the block have ended.
 func (d *demo) playRecovery(ctx context.Context) error {
 	if err := d.submit(ctx, 11); err != nil {
 		return err

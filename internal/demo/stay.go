@@ -89,7 +89,7 @@ func (d *demo) prepare(ctx context.Context, next *int) error {
 	return nil
 }
 
-// leaveDead leaves a dead job whose photo is whole by now.
+// leaveDead leaves a job that is dead because its photo was damaged, and repairs the photo, so that the job can be requeued.
 func (d *demo) leaveDead(ctx context.Context, p *plannedJob) error {
 	if err := d.put(ctx, false); err != nil {
 		return err

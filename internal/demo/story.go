@@ -159,7 +159,7 @@ func (o *Options) lines(ctx context.Context) <-chan time.Time {
 	return lines
 }
 
-// pace is the rest before a headline. While a block is in force it is no longer than leaves a scene its time.
+// pace is how long to wait before a headline: while a block is in force, no longer than leaves sceneTime of it for the scene.
 func (d *demo) pace() time.Duration {
 	if blocked, unblocked := d.blocked(); blocked != nil && unblocked == nil {
 		return max(0, min(d.o.Pace, time.Until(blocked.block.Until)-sceneTime))

@@ -199,14 +199,14 @@ func (b *blocks) haltsPerHost() map[string]int {
 	return n
 }
 
-// behind gives the first pairs with a block that come after one, in no order, or a part of them when pause returns false.
-func (b *blocks) behind(after pair, which pairs, most int, pause func() bool) []pair {
-	return firstBehind(b.each(pause), after, which, most, pause)
+// blockedAfter gives the first pairs with a block that come after one, in no order, or a part of them when pause returns false.
+func (b *blocks) blockedAfter(after pair, which pairs, most int, pause func() bool) []pair {
+	return firstAfter(b.each(pause), after, which, most, pause)
 }
 
-// struckBehind gives in the same way pairs that have strikes and no block.
-func (b *blocks) struckBehind(after pair, which pairs, most int, pause func() bool) []pair {
-	return firstBehind(func(visit func(pair) bool) {
+// struckAfter gives in the same way pairs that have strikes and no block.
+func (b *blocks) struckAfter(after pair, which pairs, most int, pause func() bool) []pair {
+	return firstAfter(func(visit func(pair) bool) {
 		for host, hash := range b.fleet.EachStruck(pause) {
 			if p := (pair{string(host), hash}); !b.blocked(p) && !visit(p) {
 				return
@@ -215,7 +215,7 @@ func (b *blocks) struckBehind(after pair, which pairs, most int, pause func() bo
 	}, after, which, most, pause)
 }
 
-func firstBehind(all iter.Seq[pair], after pair, which pairs, most int, pause func() bool) []pair {
+func firstAfter(all iter.Seq[pair], after pair, which pairs, most int, pause func() bool) []pair {
 	found := &firstPairs{most: most}
 	for p := range all {
 		if which.include(p.host, p.hash) && p.compare(after) > 0 {

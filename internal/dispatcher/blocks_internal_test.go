@@ -141,15 +141,15 @@ func TestBlocksAreListedByPair(t *testing.T) {
 	onB, strikesOfB := b.fleet.Counts("b")
 	same(t, "blocks and strikes", []int{onA, strikesOfA, onB, strikesOfB}, []int{2, 0, 2, 1})
 	same(t, "halts among them", b.haltsPerHost(), map[string]int{"b": 1})
-	found := b.behind(pair{"a", hashes[0]}, pairs{}, 10, always)
+	found := b.blockedAfter(pair{"a", hashes[0]}, pairs{}, 10, always)
 	slices.SortFunc(found, pair.compare)
-	same(t, "behind", len(found), 2)
+	same(t, "those after the first", len(found), 2)
 	same(t, "first", found[0] == pair{"a", hashes[1]}, true)
 	for range 8 { // the order of a map is another one each time
-		same(t, "the first alone", b.behind(pair{}, pairs{}, 1, always)[0] == pair{"a", hashes[0]}, true)
+		same(t, "the first alone", b.blockedAfter(pair{}, pairs{}, 1, always)[0] == pair{"a", hashes[0]}, true)
 	}
-	same(t, "of a hash and host", b.behind(pair{}, pairs{host: "b", hash: one[:8]}, 10, always) == nil, false)
-	same(t, "of another host", len(b.behind(pair{}, pairs{host: "c"}, 10, always)), 0)
+	same(t, "of a hash and host", b.blockedAfter(pair{}, pairs{host: "b", hash: one[:8]}, 10, always) == nil, false)
+	same(t, "of another host", len(b.blockedAfter(pair{}, pairs{host: "c"}, 10, always)), 0)
 	same(t, "blocks in force", len(b.of([]pair{{"a", one}, {"c", one}})), 1)
 }
 

@@ -78,7 +78,7 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 	}
 	until := d.clock().Add(answerTime)
 	for at := r.After; ; {
-		batch, last, more, err := d.jobsBehind(ctx, r, at, min(cancelBatch, p.rows-count), until)
+		batch, last, more, err := d.jobsAfter(ctx, r, at, min(cancelBatch, p.rows-count), until)
 		if err != nil {
 			return count, 0, cancelledThen(count, err)
 		}
@@ -129,9 +129,9 @@ type unfinished struct {
 	priority job.Priority
 }
 
-// jobsBehind reads the jobs behind a sequence in the stream, at most so many, and until a time. A message that is no job is
+// jobsAfter reads the jobs after a sequence in the stream, at most so many, and until a time. A message that is no job is
 // left out: the dispatcher that pulls it ends it.
-func (d *Dispatcher) jobsBehind(ctx context.Context, r *jetstream.CancelRequest, after uint64, most int, until time.Time,
+func (d *Dispatcher) jobsAfter(ctx context.Context, r *jetstream.CancelRequest, after uint64, most int, until time.Time,
 ) (found []unfinished, last uint64, more bool, err error) {
 	for last = after; len(found) < most && d.clock().Before(until); {
 		m, there, err := d.q.NextStored(ctx, r.Tenant, r.Lane, last)

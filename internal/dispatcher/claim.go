@@ -99,7 +99,7 @@ var errUnderWay = errors.New("the job is under way")
 func (d *Dispatcher) readWaiting(ctx context.Context, ticket *route.Ticket) (*owned, error) {
 	link, found, err := d.q.Last(ctx, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err == nil && !found {
-		err = errEmptyChain // a ticket has a chain, so the answer came from a copy of the stream that lags behind
+		err = errEmptyChain // a job with a ticket has events
 	}
 	if err != nil || link.EventKind.Terminal() {
 		return nil, err

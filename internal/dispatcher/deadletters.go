@@ -161,7 +161,7 @@ type deadLetter struct {
 	event job.Event
 }
 
-// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence behind which the next call goes
+// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence after which the next call goes
 // on. do returns how many of them it has taken, and whether it takes more.
 func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do func([]deadLetter) (taken int, more bool, err error)) (next uint64, err error) {
 	since, err := sinceOf(r.Since, d.clock())

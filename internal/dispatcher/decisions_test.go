@@ -89,7 +89,7 @@ func TestADeadJobTellsTheMessageOfItsLastFailure(t *testing.T) {
 	})
 }
 
-func TestAWorkflowThatHasJustCompletedIsNotCondemnedForOneOfItsJobs(t *testing.T) {
+func TestAWorkflowThatHasJustCompletedIsNotGuiltyForOneOfItsJobs(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})

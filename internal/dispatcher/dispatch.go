@@ -12,7 +12,7 @@ import (
 )
 
 // beginChain walks a fresh delivery from COMFY_JOBS to an agent, to the waiting room, or to its end. The chain begins
-// behind last: the sequence of what others may have stored there, or 0.
+// after last: the sequence of what others may have stored there, or 0.
 //
 // Effects in their order, and what a crash after each leaves:
 //  1. queued is appended: the lease runs out, the next delivery finds the chain and goes on in redelivered

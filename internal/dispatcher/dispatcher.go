@@ -253,7 +253,7 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		state := queue.DispatcherState{
 			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: int(d.loop.depth.Load()), ClockOff: d.lookAtClock(),
-			Relays: true, RelaysTickets: true, WantsRelays: d.loop.fanOut.wants.Load(),
+			Relays: true, RelaysTickets: true, WantsRelays: d.loop.sources.wants.Load(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
 		err := d.q.BeatDispatcher(beat, &state)

@@ -17,7 +17,7 @@
 //	                  takes in what came of an offer, and gives back a slot that was kept for one (releaseNow)
 //	dispatch.go       the chain of events begins with queued; the job is offered to its host's agent
 //	park.go           without a host it waits: in hand for a moment, with a ticket, or at rest in the stream
-//	match.go          the loop gives a free slot the best job: it takes it from the hand or the waiting room
+//	match.go          the loop gives a free slot the best job: it takes it from the hand or the waiting room; internal/route/turn.go has the order
 //	claim.go          a ticket is claimed, so that one dispatcher has its job, and the job is dispatched
 //	redelivered.go    a delivery of a job that has a chain goes on where the chain says (beginChain finds that, since its queued is refused)
 //	settle.go         a failed attempt becomes a retry or a dead letter
@@ -42,7 +42,7 @@
 //
 //	peers.go          the live dispatchers, and who is whose home (duplicatename.go: two of one name)
 //	hosts.go          what agents say of their hosts: here a slot becomes free (report, apply) (hostsgone.go: hosts that have gone)
-//	fanout.go         in a large fleet, from whom the states of hosts are received (relays.go: what homes send to the others;
+//	statesources.go   in a large fleet, from whom the states of hosts are received (relays.go: what homes send to the others;
 //	                  gate.go: watches that run only at times; slotreads.go: tenants' slots, which their homes read)
 //	hostrests.go      hosts that are given no jobs for a while, since they do not begin them
 //	grants.go         what operators allow hosts

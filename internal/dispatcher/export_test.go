@@ -176,7 +176,7 @@ type Received struct {
 // Receives is how a dispatcher receives the states of hosts now.
 func (d *Dispatcher) Receives() (r Received) {
 	d.loop.ask(func(time.Time) {
-		r = Received{Shares: d.loop.fanOut.isShared(), Known: len(d.loop.hosts.known), Own: len(d.loop.fanOut.followed)}
+		r = Received{Shares: d.loop.sources.isShared(), Known: len(d.loop.hosts.known), Own: len(d.loop.sources.followed)}
 		r.Slots, _ = d.loop.fleet.Slots()
 	})
 	return r

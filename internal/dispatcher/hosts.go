@@ -26,17 +26,17 @@ type hosts struct {
 	log      *slog.Logger
 	ttl      time.Duration                                        // of a presence
 	jobsWait func() bool                                          // here or in the stream
-	jobEnded func(host string, s *queue.HostState, now time.Time) // of each state that names a job which has ended
+	jobEnded func(host string, s *queue.HostState, now time.Time) // called for each state that names a job which has ended; apply is what frees the slot
 	gone     func(host string)                                    // called when a presence has ended
 	relays   *relays
-	fanOut   *fanOut
+	sources  *stateSources
 
 	known map[string]*host
 	names []string    // of those, sorted
 	runs  []route.Run // room for those of one host
 }
 
-// host is the newest that is known of one.
+// host is what is known of a host.
 type host struct {
 	state     queue.HostState
 	until     time.Time // its presence lasts until then by the local clock, unless a heartbeat comes
@@ -62,7 +62,9 @@ func newHosts(h hosts) *hosts {
 // presence takes in a presence that was stored at a time.
 func (h *hosts) presence(s *queue.HostState, stored, now time.Time) {
 	if x := h.known[s.Host]; x != nil && x.state.Instance != s.Instance {
-		x.state.Time, x.held = time.Time{}, nil // NATS's order counts between two agents, not their clocks
+		// A presence of another agent process replaces the state, whatever the time in it: the order in the bucket is right, and
+		// clocks may not be.
+		x.state.Time, x.held = time.Time{}, nil
 	}
 	h.report(s, now)
 	h.known[s.Host].until = time.Now().Add(left(stored, now, h.ttl))
@@ -84,7 +86,7 @@ func (h *hosts) report(s *queue.HostState, now time.Time) {
 		return
 	}
 	newest := x.newest()
-	isNewer, relayed := newer(newest, s), h.fanOut.isRelayedHere(s.Host)
+	isNewer, relayed := newer(newest, s), h.sources.isRelayedHere(s.Host)
 	if s.Ended != nil && (isNewer || x.endedBefore(s)) {
 		x.ended = stateID{s.Instance, s.Serial}
 		if relayed {
@@ -123,11 +125,11 @@ func (h *hosts) meet(s *queue.HostState, now time.Time) {
 	at, _ := slices.BinarySearch(h.names, s.Host)
 	h.names = slices.Insert(h.names, at, s.Host)
 	h.log.Info("a host is present", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
-	h.fanOut.met(s.Host, x.home)
+	h.sources.met(s.Host, x.home)
 	h.apply(x, s, now)
 }
 
-// newest is the newest state, which may not count yet.
+// newest is the newest state, which may still be held back.
 func (x *host) newest() *queue.HostState {
 	if x.held != nil {
 		return x.held
@@ -266,9 +268,9 @@ func (h *hosts) forget(name string) bool {
 	delete(h.known, name)
 	at, _ := slices.BinarySearch(h.names, name)
 	h.names = slices.Delete(h.names, at, at+1)
-	h.fanOut.dropped(name)
+	h.sources.dropped(name)
 	h.fleet.RemoveHost(route.HostID(name))
-	h.changes.all() // a tenant whose job took it down may get another host
+	h.changes.all() // a tenant with hostsDownMost unhealthy hosts gets none; if this was one of them, its jobs may run again
 	h.log.Warn("a host is gone", "host", name, "running", len(x.state.Running))
 	return true
 }
@@ -308,8 +310,8 @@ func (h *hosts) isBack(name string) bool {
 	return s != nil && s.State == queue.Online && !s.Trial
 }
 
-// behind gives the names of the first hosts that come after one, sorted.
-func (h *hosts) behind(after string, most int) []string {
+// hostsAfter gives the names of the first hosts that come after one, sorted.
+func (h *hosts) hostsAfter(after string, most int) []string {
 	at, found := slices.BinarySearch(h.names, after)
 	if found {
 		at++
@@ -331,7 +333,7 @@ func (h *hosts) runsFor(tenant job.Tenant, slot queue.Slot) bool {
 func (h *hosts) openIdle(now time.Time, pause func() bool) {
 	for name, x := range h.known {
 		wait := time.Duration(h.peers.hostRank(name)) * route.LeaveTime
-		if !x.home && !x.open && !x.freeSince.IsZero() && !h.fanOut.isShared() && now.Sub(x.freeSince) >= wait {
+		if !x.home && !x.open && !x.freeSince.IsZero() && !h.sources.isShared() && now.Sub(x.freeSince) >= wait {
 			x.open = true
 			h.put(x, now)
 			h.changes.host(name)

@@ -32,7 +32,7 @@ func newHostScene(p *peers) *hostScene {
 		gone: func(host string) { s.lost = append(s.lost, host) },
 	})
 	r := newRelays(relays{})
-	s.relays, s.fanOut = r, newFanOut(fanOutParts{hosts: s.hosts, peers: p, relays: r})
+	s.relays, s.sources = r, newStateSources(stateSourcesParts{hosts: s.hosts, peers: p, relays: r})
 	return s
 }
 

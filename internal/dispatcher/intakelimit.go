@@ -12,7 +12,7 @@ import (
 // tenantLimit keeps the jobs of one tenant from holding up those of others. All jobs of a priority come out of one
 // consumer, in the order in which they were published, so each waits for the work on all before it. While jobs of several
 // tenants come, only so many deliveries of each are worked on at once. The others are put off unread, each for a time of
-// its own: the jobs behind them come at once, and they come back in their order, as fast as they can be worked off.
+// its own: the jobs after them come at once, and they come back in their order, as fast as they can be worked off.
 // While all tenants publish about as much, none holds up the others: then only bytes are limited.
 type tenantLimit struct {
 	intake atomic.Int64 // pause between two jobs of a tenant while enough jobs wait, else 0; the loop writes it

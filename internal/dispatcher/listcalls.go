@@ -110,9 +110,9 @@ func (d *Dispatcher) addBusy(hosts []queue.HostInfo) {
 	}
 }
 
-// hostInfos describes the first hosts behind one, by name.
+// hostInfos describes the first hosts after one, by name.
 func (l *loop) hostInfos(after string, most int, now time.Time) []queue.HostInfo {
-	names, halts := l.hosts.behind(after, most), l.blocks.haltsPerHost()
+	names, halts := l.hosts.hostsAfter(after, most), l.blocks.haltsPerHost()
 	infos := make([]queue.HostInfo, 0, len(names))
 	for _, name := range names {
 		infos = append(infos, l.hostInfo(name, halts, now))
@@ -146,7 +146,7 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 	}
 	var which []pair
 	if err := d.answerInSlices(ctx, func(pause func() bool) {
-		which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}, p.rows+1, pause)
+		which = d.loop.blocks.blockedAfter(after, pairs{r.Host, r.Hash}, p.rows+1, pause)
 	}); err != nil {
 		return answer, err
 	}
@@ -169,7 +169,7 @@ func (d *Dispatcher) struckPairs(ctx context.Context, p *page, after pair, r *qu
 	answer.Blocks = []queue.Block{}
 	var found []pair
 	if err := d.answerInSlices(ctx, func(pause func() bool) {
-		found = d.loop.blocks.struckBehind(after, pairs{r.Host, r.Hash}, p.rows+1, pause)
+		found = d.loop.blocks.struckAfter(after, pairs{r.Host, r.Hash}, p.rows+1, pause)
 	}); err != nil {
 		return answer, err
 	}

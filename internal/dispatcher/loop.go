@@ -60,7 +60,7 @@ type parts struct {
 	grants    *grants
 	rests     *hostRests
 	hosts     *hosts
-	fanOut    *fanOut
+	sources   *stateSources
 	relays    *relays
 	presences *mirror[queue.HostState]
 	capable   *capabilities
@@ -205,9 +205,9 @@ func later(a, b time.Time) time.Time {
 func (l *loop) setAlarms() {
 	now := l.now()
 	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
-	l.alarms.every(now, fanOutLook, func(now time.Time) {
+	l.alarms.every(now, sourcesLook, func(now time.Time) {
 		if l.isSynced() {
-			l.fanOut.look(now)
+			l.sources.look(now)
 			l.relays.look(now)
 			l.news.look(now)
 		}
@@ -236,7 +236,7 @@ func (l *loop) setAlarms() {
 
 // untilWork is how long the loop may wait for a message: until an alarm is due, and not at all when something is left to do.
 func (l *loop) untilWork(now time.Time) time.Duration {
-	if l.background.left() || l.isSynced() && !l.closing && (l.changes.unmatched() || l.room.Behind()) {
+	if l.background.left() || l.isSynced() && !l.closing && (l.changes.unmatched() || l.room.Unfinished()) {
 		return 0
 	}
 	next := now.Add(time.Minute)

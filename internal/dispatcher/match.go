@@ -9,8 +9,11 @@ import (
 )
 
 // match gives every free slot the best job that waits for it, as many as the turn has time for: what is left stays in changes.
+// When any job may have found a host (changes.jobs), the best ticket for any host is sought until there is none, and then no host
+// is left to look at. Otherwise only the hosts that have changed are. The order of tickets is decided in route: Pick, Next and
+// consider (internal/route/turn.go).
 func (l *loop) match(now time.Time) {
-	if l.room.Behind() {
+	if l.room.Unfinished() {
 		l.changes.jobs = true
 	}
 	for l.changes.jobs {
@@ -18,7 +21,7 @@ func (l *loop) match(now time.Time) {
 		switch {
 		case ok:
 			l.send(ticket, host, now)
-		case !l.room.Behind():
+		case !l.room.Unfinished():
 			l.changes.jobs = false
 			clear(l.changes.hosts)
 		}
@@ -32,7 +35,7 @@ func (l *loop) match(now time.Time) {
 				return
 			}
 		}
-		if l.room.Behind() {
+		if l.room.Unfinished() {
 			l.changes.jobs = true
 			return
 		}
@@ -88,7 +91,8 @@ func (l *loop) claimLost(c claim) {
 
 const expiredText = "no host had accepted the job when its expires_in was over"
 
-// endExpired ends jobs whose expires_in is over. Those with their home elsewhere are left to it for a while.
+// endExpired ends jobs whose expires_in is over. A ticket is left for two seconds to each dispatcher that is
+// before this one in the job's order (peers.rank).
 func (l *loop) endExpired(now time.Time) {
 	const grace = 2 * time.Second
 	for _, t := range l.room.Expired(now) {

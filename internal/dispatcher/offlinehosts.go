@@ -50,7 +50,7 @@ func (h *jobHistory) offlineSince(now time.Time) map[string]time.Time {
 	return found
 }
 
-// withOffline adds the hosts behind one that are offline to the present ones, by name, and gives the first so many.
+// withOffline adds the hosts after one that are offline to the present ones, by name, and gives the first so many.
 func (d *Dispatcher) withOffline(ctx context.Context, present []queue.HostInfo, after string, most int) ([]queue.HostInfo, error) {
 	if err := d.history.caughtUp(ctx); err != nil {
 		return nil, err

@@ -47,14 +47,14 @@ func (l *loop) makeFleetParts() {
 		jobEnded: l.jobEnded,
 		gone:     func(host string) { l.walk(func(ctx context.Context) { d.announceGone(ctx, host) }) },
 	})
-	l.makeFanOut()
+	l.makeStateSources()
 	l.slots = newTenantSlots(tenantSlots{
 		fleet: l.fleet, peers: l.peers, changes: l.changes, alarms: l.alarms, runs: l.hosts.runsFor,
 		look: func(tenant job.Tenant, s queue.Slot, wait bool) {
 			l.walk(func(ctx context.Context) { d.lookAtSlot(ctx, tenant, s, wait) })
 		},
 		reads: slotReads{
-			needed: l.fanOut.isShared, pause: d.q.PresenceTTL() * 2 / 3,
+			needed: l.sources.isShared, pause: d.q.PresenceTTL() * 2 / 3,
 			read: func(tenant route.Tenant) { l.walk(func(ctx context.Context) { d.readSlots(ctx, tenant) }) },
 		},
 	})
@@ -64,7 +64,7 @@ func (l *loop) makeFleetParts() {
 	})
 }
 
-func (l *loop) makeFanOut() {
+func (l *loop) makeStateSources() {
 	d, ttl := l.d, l.d.q.PresenceTTL()
 	l.outgoing, l.chosen = make(chan queue.Relay, relaysWaiting), make(chan []string, 1)
 	l.relays = newRelays(relays{
@@ -76,11 +76,11 @@ func (l *loop) makeFanOut() {
 			return nil
 		},
 	})
-	l.fanOut = newFanOut(fanOutParts{
+	l.sources = newStateSources(stateSourcesParts{
 		above: d.cfg.LargeFleet, ttl: ttl, log: d.log, fleet: l.fleet, hosts: l.hosts, peers: l.peers, relays: l.relays,
 		read: l.readPresences, list: l.listHosts, choose: l.followChosen, beat: d.beatSoon,
 	})
-	l.hosts.relays, l.hosts.fanOut = l.relays, l.fanOut
+	l.hosts.relays, l.hosts.sources = l.relays, l.sources
 }
 
 func (l *loop) makeJobParts() {
@@ -123,7 +123,7 @@ func (l *loop) makeJobParts() {
 		state: func(known uint64) { l.walk(func(ctx context.Context) { d.readTicketLog(ctx, known) }) },
 		read:  func(after uint64) { l.walk(func(ctx context.Context) { d.readTickets(ctx, after) }) },
 	})
-	l.waiting.fresh, l.fanOut.news = l.news.watched, l.news
+	l.waiting.fresh, l.sources.news = l.news.watched, l.news
 	l.ticketing = newTicketing(ticketing{
 		room: l.room, hand: l.hand, most: d.cfg.WaitingCap,
 		call: func(list []*restingJob) { l.walk(func(context.Context) { d.callBack(list) }) },

@@ -17,7 +17,7 @@ type peers struct {
 
 	names     []string      // of those, sorted
 	roundTrip time.Duration // of an offer, lately
-	relays    bool          // hosts are known by relays: see fanOut
+	relays    bool          // hosts are known by relays: see stateSources
 }
 
 const (

@@ -48,8 +48,8 @@ func (l *loop) place(o *owned) spot {
 }
 
 // placeNow is place in the loop. First the parts take in that the job has come; then a slot that has become free a
-// moment ago goes to a job that waited for it; then this job is looked at. While slots are left to the next turn, it waits
-// its turn like the others.
+// moment ago goes to a job that waited for it; then this job is looked at. When this turn has no time to fill all free slots, this
+// job has to wait too.
 func (l *loop) placeNow(o *owned, now time.Time) spot {
 	l.ticketing.arrived(o)
 	l.tenants.meet(route.Tenant(o.job.Tenant))
@@ -93,7 +93,7 @@ func (l *loop) occupy(host route.HostID, w *route.Want, id route.JobID, now time
 
 func (l *loop) spotOn(host route.HostID, tenant route.Tenant) spot {
 	return spot{
-		host: string(host), quiet: l.quiet(string(host)), most: l.fleet.Cap(tenant), free: l.fanOut.isShared() && l.fleet.HasSlots(host),
+		host: string(host), quiet: l.quiet(string(host)), most: l.fleet.Cap(tenant), free: l.sources.isShared() && l.fleet.HasSlots(host),
 	}
 }
 
@@ -103,10 +103,10 @@ func (l *loop) quiet(host string) time.Duration {
 	if !l.hosts.isHome(host) {
 		return 0
 	}
-	return min(l.peers.headStart(), handTime) / 2 // another dispatcher may have measured shorter round trips
+	return min(l.peers.headStart(), handTime) / 2 // half, since another dispatcher's head start may be shorter: it follows from the round trips measured there
 }
 
-// release gives back the slot that was kept for a job, if there is one.
+// release gives back the slot that was kept for a job, if there is one. A slot on which a job ran becomes free in hosts.apply.
 func (l *loop) release(o *owned, host string) {
 	if host != "" {
 		l.tell(func(time.Time) { l.releaseNow(host, route.Tenant(o.job.Tenant), route.JobID(o.job.ID)) })
@@ -154,8 +154,8 @@ func (l *loop) answered(o *owned, host string, asked time.Time, reply queue.Repl
 	})
 }
 
-// keep holds a job in hand, as long as what is in hand may be expected to leave it within handTime. A job that finds no
-// room is parked, and one that comes while the dispatcher stops goes back.
+// keep puts a job in hand, when fewer than handMost are there: so many may be expected to leave it within handTime. Otherwise the job
+// is parked, or one of the tenant that has most in hand is. A job that comes while the dispatcher stops goes back.
 func (l *loop) keep(o *owned) {
 	l.pressure.enter()
 	l.tell(func(now time.Time) {

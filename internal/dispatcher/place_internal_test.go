@@ -177,7 +177,7 @@ func TestAnOfferForASlotThatOthersMayHaveTakenSaysSo(t *testing.T) {
 	s := newLoopScene(t, Config{})
 	s.hear(1, "a")
 	same(t, "in a small fleet", s.spotOn("a", "acme").free, false)
-	s.fanOut.stage = sharing
+	s.sources.stage = sharing
 	same(t, "in a large one", s.spotOn("a", "acme").free, true)
 	for n := range 2 {
 		s.fleet.Occupy("a", route.Run{Tenant: "acme", Job: route.JobID(fmt.Sprint("job-", n)), Since: noonUTC})

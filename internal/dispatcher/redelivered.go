@@ -19,8 +19,11 @@ func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
 		d.beginChain(ctx, o, d.loop.place(o), link.ChainSequence)
 		return
 	}
-	if err != nil || !found {
-		d.leaveToLease(ctx, o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
+	if err == nil && !found {
+		err = errEmptyChain
+	}
+	if err != nil {
+		d.leaveToLease(ctx, o, fmt.Errorf("read chain: %w", err))
 		return
 	}
 	o.last = link.ChainSequence
@@ -53,11 +56,11 @@ func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
 	}
 }
 
-var errEmptyChain = errors.New("the chain cannot be seen")
+var errEmptyChain = errors.New("the job's chain has events, but the copy of COMFY_EVENTS that answered has none yet")
 
-// secondPublish reports whether this message is a second publish: then the chain belongs to another sequence. The first
-// event says to which, or the last, by which a chain was renewed whose first is forgotten. When the first publish was
-// taken out of the stream, or the stream was made again, this one takes its place.
+// secondPublish reports whether this message is a second publish: then the chain belongs to another message. The event queued
+// has the sequence of the message that began the chain. When it is not stored any more, the last event has it (renewChain).
+// When the first publish was taken out of the stream, or the stream was made again, this one takes its place.
 func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *queue.Link) (bool, error) {
 	queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
 	if err != nil {
@@ -101,14 +104,14 @@ func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *queue.Link) 
 		stored.Lease = o.lease
 		d.park(ctx, o, &stored)
 	case !claimed.IsZero() && d.clock().Sub(claimed) < d.q.AckWait():
-		// The claimant's lease decides.
+		// The dispatcher that has claimed it goes on; if it has died, NATS delivers the job again when the lease runs out.
 	default:
 		d.dispatch(ctx, o, d.loop.place(o))
 	}
 }
 
-// claimExpired takes the ticket of a job whose time is over, and ends the job. When another dispatcher has it the lease
-// decides.
+// claimExpired claims the ticket of a job whose time is over, and ends the job. A dispatcher that was faster ends it instead; if
+// that one has died, NATS delivers the job again when the lease runs out.
 func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *queue.Ticket) {
 	won, err := d.claimTicket(ctx, t.Key(), t.Revision)
 	switch {
@@ -164,7 +167,8 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *queue.Link) 
 	}
 }
 
-// attemptLost ends an attempt whose outcome cannot be known any more; like every failed attempt it is settled by SettleFailed.
+// attemptLost ends an attempt whose outcome cannot be known any more; like every failed attempt it is settled by settle, which
+// Queue.SettleFailed calls.
 func (d *Dispatcher) attemptLost(ctx context.Context, o *owned, started *queue.Link, why string) {
 	e := o.job.NewEvent(job.Failed, d.clock())
 	counted := true

@@ -48,7 +48,7 @@ func (r *relays) pause() time.Duration {
 	return min(max(time.Duration(r.peers.count())*relayPauseEach, relayPauseLeast), relayPauseMost)
 }
 
-// want takes in whether another dispatcher needs relays. The first relay has all hosts in full.
+// want takes in whether another dispatcher needs relays. The first relay has the whole states of all hosts.
 func (r *relays) want(wanted bool, hosts func() []string, now time.Time) {
 	if r.wanted == wanted {
 		return
@@ -109,7 +109,7 @@ func (r *relays) look(now time.Time) {
 	if len(r.refresh) == 0 {
 		r.refresh = hosts
 	}
-	rounds := max(int(r.ttl/fanOutLook)-1, 1)
+	rounds := max(int(r.ttl/sourcesLook)-1, 1)
 	n := min((len(hosts)+rounds-1)/rounds, len(r.refresh))
 	for _, host := range r.refresh[:n] {
 		r.dirty[host] = true
@@ -171,14 +171,14 @@ func alike(a, b *queue.HostState) bool {
 // relayed takes in what another dispatcher says of a host.
 func (h *hosts) relayed(s *queue.HostState, now time.Time) {
 	h.report(s, now)
-	if x := h.known[s.Host]; x != nil && !x.home && h.fanOut.isShared() {
-		x.until = h.fanOut.untilRelayed()
+	if x := h.known[s.Host]; x != nil && !x.home && h.sources.isShared() {
+		x.until = h.sources.untilRelayed()
 	}
 }
 
 // relayedGone forgets a host that is gone according to its home, which announces that.
 func (h *hosts) relayedGone(name string) {
-	if x := h.known[name]; x != nil && !x.home && h.fanOut.isShared() {
+	if x := h.known[name]; x != nil && !x.home && h.sources.isShared() {
 		h.forget(name)
 	}
 }
@@ -189,7 +189,7 @@ func (l *loop) relayReceived(r queue.Relay) {
 		return
 	}
 	l.tell(func(now time.Time) {
-		l.fanOut.relayed(r.From, now)
+		l.sources.relayed(r.From, now)
 		for i := range r.States {
 			l.hosts.relayed(&r.States[i], now)
 		}
@@ -199,7 +199,7 @@ func (l *loop) relayReceived(r queue.Relay) {
 	})
 	for tickets := range slices.Chunk(r.Tickets, 32) { // a turn is to be short
 		l.tell(func(now time.Time) {
-			if !l.fanOut.takesTickets() {
+			if !l.sources.takesTickets() {
 				return
 			}
 			for _, c := range tickets {
@@ -235,12 +235,12 @@ func (l *loop) relaySoon(r queue.Relay) bool {
 
 // whileAll runs a watch of all hosts as long as everything is received.
 func (l *loop) whileAll(watch func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error { return l.fanOut.all.whileOpen(ctx, watch) }
+	return func(ctx context.Context) error { return l.sources.all.whileOpen(ctx, watch) }
 }
 
 // hostNamed takes in the name of a host whose agent has started.
 func (l *loop) hostNamed(host string) {
-	l.tell(func(time.Time) { l.fanOut.named([]string{host}) })
+	l.tell(func(time.Time) { l.sources.named([]string{host}) })
 }
 
 // followChosen hands the list of hosts whose agents are followed to FollowChosen, in place of an older one.
@@ -283,6 +283,6 @@ func (l *loop) listHosts() {
 			l.d.log.Warn("cannot list the hosts; new ones may be missed until the next list", "error", err)
 			return
 		}
-		l.tell(func(time.Time) { l.fanOut.named(hosts) })
+		l.tell(func(time.Time) { l.sources.named(hosts) })
 	})
 }

@@ -137,7 +137,7 @@ func TestEachHostIsRelayedInFullOnceInAPresenceTTL(t *testing.T) {
 		return true
 	}
 	for range 14 {
-		now = now.Add(fanOutLook)
+		now = now.Add(sourcesLook)
 		s.look(now)
 		s.alarms.ring(now.Add(relayPauseLeast))
 	}
@@ -187,7 +187,7 @@ func TestWhatAnotherDispatcherSaysOfAHost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newHostScene(peersOf("other"))
-		s.fanOut.ttl = 9 * time.Second
+		s.sources.ttl = 9 * time.Second
 		home, away := nameAtHome("gpu-%d"), nameAwayFromHome("gpu-%d")
 		say := func(name string, serial uint64) time.Duration {
 			state := onlineHost(name, serial, 1)
@@ -197,7 +197,7 @@ func TestWhatAnotherDispatcherSaysOfAHost(t *testing.T) {
 		same(t, "a new one in a small fleet", []time.Duration{say(home, 1), say(away, 1)}, []time.Duration{9 * time.Second, 9 * time.Second})
 		s.relayedGone(away)
 		same(t, "in a small fleet", s.state(away) != nil, true)
-		s.fanOut.stage = sharing
+		s.sources.stage = sharing
 		same(t, "in a large fleet", []time.Duration{say(home, 2), say(away, 2)}, []time.Duration{9 * time.Second, 27 * time.Second})
 		brief := onlineHost("unknown", 1, 1)
 		brief.Brief = true

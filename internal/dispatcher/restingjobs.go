@@ -138,7 +138,7 @@ func (r *resting) due(tenant job.Tenant, most func(p job.Priority, given int) in
 	return list
 }
 
-// next gives up to most jobs of a tenant that may run, each time those behind the ones that it gave before, and begins
+// next gives up to most jobs of a tenant that may run, each time those after the ones that it gave before, and begins
 // anew at the end.
 func (r *resting) next(tenant job.Tenant, most int) []*restingJob {
 	var list []*restingJob

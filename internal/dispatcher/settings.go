@@ -40,7 +40,7 @@ func (s *settings[V]) change(c queue.Change[V]) {
 	s.changed = make(chan struct{})
 }
 
-// some gives the value of one key, or, without a key, the values of the first so many keys behind another, sorted.
+// some gives the value of one key, or, without a key, the values of the first so many keys after another, sorted.
 func (s *settings[V]) some(key, after string, most int) ([]string, map[string]V) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *settings[V]) await(ctx context.Context, key string, want *V) {
 	}
 }
 
-// pageOf lists settings as far as an answer has room for them, and gives the key to go on behind.
+// pageOf lists settings as far as an answer has room for them, and gives the key after which to go on.
 func pageOf[K ~string, V any](p *page, s *settings[V], key, after K) (map[K]V, K, error) {
 	keys, values := s.some(string(key), string(after), p.rows+1)
 	rows, last := map[K]V{}, K("")

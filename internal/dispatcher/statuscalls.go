@@ -214,7 +214,7 @@ func stateText(e *job.Event) string {
 	return "it is " + string(e.EventKind)
 }
 
-// whyHosts says for whom it is answered why a job waits, and for which hosts: the first ones behind a name.
+// whyHosts says for whom it is answered why a job waits, and for which hosts: the first ones after a name.
 type whyHosts struct {
 	to    view
 	after route.HostID

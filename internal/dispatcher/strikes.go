@@ -50,12 +50,12 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link)
 }
 
 // addStrike counts a failure by compare-and-set and opens or widens the block that follows from it; how long that lasts
-// (the cooldown) is Policy.BlockFor in internal/route/policy.go. The strikes come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
-// repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say. none says that the pair had
-// no strikes a moment ago: then they are created without being read first.
+// (the cooldown) is Policy.BlockFor in internal/route/policy.go. The strikes are written first, with the sequence of the failed event
+// (the mark) and the block. After a crash the event is delivered again, is not counted twice, and the block in the strikes is
+// opened. none says that the pair had no strikes a moment ago: then they are created without being read first.
 func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike, none bool) error {
 	var block *route.Block
-	_, err := d.changeThese(ctx, pair{string(s.Host), s.Hash}, none, func(old *route.Strikes, _ bool) (strikes route.Strikes, changed bool) {
+	_, err := d.changeOrCreateStrikes(ctx, pair{string(s.Host), s.Hash}, none, func(old *route.Strikes, _ bool) (strikes route.Strikes, changed bool) {
 		strikes, block = old.Add(s, d.clock(), d.cfg.Policy)
 		if block == nil && old.Open != nil && old.Open.Until.After(d.clock()) {
 			block = old.Open
@@ -71,11 +71,12 @@ func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike, none bool) e
 // changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When another dispatcher writes them
 // meanwhile, change is called again.
 func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old *route.Strikes, found bool) (route.Strikes, bool)) (changed bool, err error) {
-	return d.changeThese(ctx, p, false, change)
+	return d.changeOrCreateStrikes(ctx, p, false, change)
 }
 
-// changeThese is changeStrikes, except that with none it assumes at first that the pair has no strikes, and does not read them.
-func (d *Dispatcher) changeThese(
+// changeOrCreateStrikes is changeStrikes, except that with none it assumes at first that the pair has no strikes: it creates them without
+// reading.
+func (d *Dispatcher) changeOrCreateStrikes(
 	ctx context.Context, p pair, none bool, change func(old *route.Strikes, found bool) (route.Strikes, bool),
 ) (changed bool, err error) {
 	try := func() (bool, error) {
@@ -112,8 +113,8 @@ func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.H
 	return c.Value, c.Revision, nil // invalid ones count as none, and are replaced
 }
 
-// openBlock makes the block table say what block says. Creating the key is the lock: of several dispatchers one opens
-// the block, the others find it and widen it if theirs holds for more.
+// openBlock writes the block to COMFY_BLOCKS. One dispatcher creates the key; the others find it, and widen the block if theirs
+// holds for more.
 func (d *Dispatcher) openBlock(ctx context.Context, block *route.Block) error {
 	if block == nil {
 		return nil
@@ -230,14 +231,14 @@ func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow
 	return err
 }
 
-// storeGuilt stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
+// storeGuilt stores that a tenant's jobs of a workflow take hosts down, with the strikes of the host that went down last.
 func (d *Dispatcher) storeGuilt(ctx context.Context, o *owned, host string, text string) error {
 	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
 	changed, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, _ bool) (route.Strikes, bool) {
 		if old.Guilty[tenant] != "" {
 			return *old, false
 		}
-		return old.Condemn(tenant, fmt.Sprintf("job %s: %s", o.job.ID, text)), true
+		return old.SetGuilty(tenant, fmt.Sprintf("job %s: %s", o.job.ID, text)), true
 	})
 	if changed {
 		d.log.Warn("a workflow takes hosts down; further jobs of it end at once", "tenant", tenant, "hash", hash.Short(), "why", text)
@@ -246,8 +247,8 @@ func (d *Dispatcher) storeGuilt(ctx context.Context, o *owned, host string, text
 }
 
 // liftIncapable lifts incapable blocks of a host whose capability has changed since (capabilityChanged). Those that it cannot
-// lift are tried again by liftAllOutdated. The strikes forget a block first: otherwise, a lift that succeeds and a
-// dispatcher that dies after it would leave strikes that count the block as in force.
+// lift are tried again by liftAllOutdated. The block is removed from the strikes first:
+// otherwise a dispatcher that dies after the lift would leave strikes that count the block as in force.
 func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)

@@ -205,7 +205,7 @@ func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change 
 		}
 		return d.q.PutSlots(ctx, tenant, taken, revision)
 	})
-	if changed && d.loop.fanOut.wants.Load() { // only in a large fleet
+	if changed && d.loop.sources.wants.Load() { // only in a large fleet
 		d.loop.tell(func(time.Time) { d.loop.slots.mayHaveChanged(route.Tenant(tenant)) })
 	}
 	return changed && err == nil, err

@@ -31,7 +31,7 @@ const (
 	callTime  = 10 * time.Second       // how long one that was called counts as on its way
 	tryPause  = time.Second            // between two looks at slots that no ticket can use
 	tryMost   = 32                     // of a tenant that are called for such slots
-	partTime  = 50 * time.Millisecond  // how long the count of what tenants want is used
+	wantsTime = 50 * time.Millisecond  // how long a count of what tenants want is used
 )
 
 // ticketing decides which jobs that have to wait get a ticket, and calls those back that got none when there is room.
@@ -77,23 +77,25 @@ func (a *ticketing) written(tenant job.Tenant) {
 
 // roomFor is how many more tickets jobs of a lane may have.
 func (a *ticketing) roomFor(lane job.Lane, due bool, now time.Time) int {
-	s := a.shareOf(lane.Tenant, now)
+	s := a.countsOf(lane.Tenant, now)
 	return s.room(lane.Priority, due)
 }
 
-// share is what a tenant has of the waiting room, and may have.
-type share struct{ all, notDue, part int }
+// ticketCounts is how many tickets a tenant has, also those that are being written, how many of them are not due, and how many it
+// may have (part).
+type ticketCounts struct{ all, notDue, part int }
 
-func (a *ticketing) shareOf(tenant job.Tenant, now time.Time) share {
+func (a *ticketing) countsOf(tenant job.Tenant, now time.Time) ticketCounts {
 	all, notDue := a.room.Waiting(route.Tenant(tenant))
-	return share{
+	return ticketCounts{
 		all: all - a.hand.tenants[tenant] + a.writing[tenant], notDue: notDue + a.writing[tenant], part: a.part(route.Tenant(tenant), now),
 	}
 }
 
-// room is how many more tickets there may be. Those of a priority stop at (10+priority)/10 of the tenant's part, so that its
-// more important ones are kept last; those that are not due have half of it, since they cannot run yet.
-func (s share) room(p job.Priority, due bool) int {
+// room is how many more tickets there may be for jobs of a priority. The limit rises with the priority, from the tenant's part to 1.9
+// parts, so that a tenant whose part is used up can still get tickets for more urgent jobs. Those that are not due have half of
+// the limit, since they cannot run yet.
+func (s ticketCounts) room(p job.Priority, due bool) int {
 	most := s.part * (10 + int(p)) / 10
 	if !due {
 		return min(most-s.all, max(most/2, 1)-s.notDue)
@@ -103,7 +105,7 @@ func (s share) room(p job.Priority, due bool) int {
 
 // part is how many tickets a tenant may have.
 func (a *ticketing) part(tenant route.Tenant, now time.Time) int {
-	if a.wanted == nil || now.Sub(a.counted) >= partTime || now.Before(a.counted) {
+	if a.wanted == nil || now.Sub(a.counted) >= wantsTime || now.Before(a.counted) {
 		a.counted, a.wanted = now, a.room.Tenants()
 		for t, n := range a.tenants {
 			a.wanted[route.Tenant(t)] += n
@@ -138,7 +140,7 @@ func (a *ticketing) callBack(vacant int, now time.Time) {
 	a.expectNoMore(now)
 	left, tenants := callMost, a.shuffledTenants()
 	for i, tenant := range tenants {
-		most, has := (left+len(tenants)-i-1)/(len(tenants)-i), a.shareOf(tenant, now)
+		most, has := (left+len(tenants)-i-1)/(len(tenants)-i), a.countsOf(tenant, now)
 		list := a.due(tenant, func(p job.Priority, given int) int {
 			return min(has.room(p, true)-len(a.called[tenant]), most) - given
 		})

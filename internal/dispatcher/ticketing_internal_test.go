@@ -180,8 +180,8 @@ func TestJobsThatRestCountInTheParts(t *testing.T) {
 	for n := range uint64(40) {
 		s.rest("bolt", 5, 100+n)
 	}
-	same(t, "within the time for which a count is used", s.roomFor(lane, true, noonUTC.Add(partTime-1)), 36)
-	same(t, "beside many that rest", s.roomFor(lane, true, noonUTC.Add(partTime)), 16)
+	same(t, "within the time for which a count is used", s.roomFor(lane, true, noonUTC.Add(wantsTime-1)), 36)
+	same(t, "beside many that rest", s.roomFor(lane, true, noonUTC.Add(wantsTime)), 16)
 	s.forgetOver(noonUTC.Add(time.Hour))
 	same(t, "alone again, by a clock that was set back", s.roomFor(lane, true, noonUTC), 36)
 }

@@ -45,7 +45,7 @@ type ticketNewsParts struct {
 	relay  func(c queue.Change[queue.Ticket])                // sends a change to the other dispatchers
 	takeIn func(c queue.Change[queue.Ticket], now time.Time) // takes a change into the waiting room
 	state  func(known uint64)                                // reads the bucket's state, and has the loop call logged
-	read   func(after uint64)                                // reads the changes behind a revision, and has the loop call found for each, and then readAll
+	read   func(after uint64)                                // reads the changes after a revision, and has the loop call found for each, and then readAll
 	ttl    time.Duration                                     // of a presence
 }
 
@@ -99,7 +99,7 @@ func (n *ticketNews) received(c queue.Change[queue.Ticket], now time.Time) {
 	}
 }
 
-// advance takes in that every change up to a revision is known, and goes on over those behind it that were taken in already.
+// advance takes in that every change up to a revision is known, and goes on over those after it that were taken in already.
 func (n *ticketNews) advance(to uint64) {
 	if to > n.known+uint64(len(n.ahead)) {
 		for revision := range n.ahead {
@@ -221,7 +221,7 @@ func (d *Dispatcher) readTicketLog(ctx context.Context, known uint64) {
 	d.loop.tell(func(time.Time) { d.loop.news.logged(log, known) })
 }
 
-// readTickets reads the changes of tickets behind a revision.
+// readTickets reads the changes of tickets after a revision.
 func (d *Dispatcher) readTickets(ctx context.Context, after uint64) {
 	err := d.q.TicketsAfter(ctx, after, func(c queue.Change[queue.Ticket]) {
 		d.loop.tell(func(now time.Time) { d.loop.news.found(c, now) })

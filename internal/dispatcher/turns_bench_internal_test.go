@@ -344,6 +344,8 @@ func allSeen(keys iter.Seq[string]) map[string]bool {
 // settle waits until nothing is left to do.
 func (s *turnScene) settle() {
 	for more := true; more; {
-		s.loop.ask(func(time.Time) { more = s.loop.background.left() || s.loop.room.Behind() || s.loop.changes.unmatched() })
+		s.loop.ask(func(time.Time) {
+			more = s.loop.background.left() || s.loop.room.Unfinished() || s.loop.changes.unmatched()
+		})
 	}
 }

@@ -48,7 +48,7 @@ func (d *Dispatcher) waitingFor(ctx context.Context, r jetstream.WaitingRequest,
 	return answer, nil
 }
 
-// somePlaces gives the places of the first tickets of a tenant, or of all, behind a place, and where to go on; 0 when there are
+// somePlaces gives the places of the first tickets of a tenant, or of all, after a place, and where to go on; 0 when there are
 // no more.
 func somePlaces(order []route.Placed, tenant job.Tenant, after, most int) (which []int, next int) {
 	for i := after; i < len(order); i++ {

@@ -39,7 +39,7 @@ func (l *loop) watches() []func(context.Context) error {
 		func(ctx context.Context) error { return q.WatchGrants(ctx, grants) },
 		l.whileAll(func(ctx context.Context) error { return q.WatchSlots(ctx, slots) }),
 		func(ctx context.Context) error {
-			return l.fanOut.ticket.whileOpen(ctx, func(ctx context.Context) error { return q.WatchTickets(ctx, tickets) })
+			return l.sources.ticket.whileOpen(ctx, func(ctx context.Context) error { return q.WatchTickets(ctx, tickets) })
 		},
 		func(ctx context.Context) error { return q.FollowCancels(ctx, l.cancelled) },
 	}
@@ -90,7 +90,7 @@ func (l *loop) peerMirror() *mirror[queue.DispatcherState] {
 				l.rehome(now)
 			}
 			if c.Key != l.d.cfg.Name {
-				l.fanOut.peer(&c.Value, now)
+				l.sources.peer(&c.Value, now)
 			}
 		},
 		gone: l.peerGone,
@@ -100,17 +100,17 @@ func (l *loop) peerMirror() *mirror[queue.DispatcherState] {
 
 func (l *loop) peerGone(name string, now time.Time) {
 	l.peers.remove(name)
-	l.fanOut.peerGone(name, now)
+	l.sources.peerGone(name, now)
 	l.rehome(now)
 }
 
 // rehome has the parts find out anew of what this dispatcher is the home, since dispatchers have come or gone.
 func (l *loop) rehome(now time.Time) {
 	l.pressure.peers(l.peers.count())
-	l.fanOut.leaveToHomes()
+	l.sources.leaveToHomes()
 	l.background.begin("rehome", func(pause func() bool) {
 		l.hosts.rehome(now, pause)
-		l.fanOut.rehome(now, pause)
+		l.sources.rehome(now, pause)
 		l.slots.rehome(pause)
 		l.tickets.rehome(now, pause)
 		l.changes.jobs = true

@@ -5,7 +5,14 @@ import (
 	"time"
 )
 
-// Reason is why a job is dead. The set is closed (docs/contract.md).
+// Reason is why a job is dead. The set is closed (docs/contract.md). Where each is decided, in internal/dispatcher if not named:
+//
+//   - after a failed attempt: Decide, below, for not_retryable, attempts_exhausted, workflow_fault and takes_hosts_down;
+//   - invalid_job: receive.go (endRefused, what cannot be read as a job) and dispatch.go (a fault: its file has no such workflow);
+//   - over_quota: dispatch.go (overQuota);
+//   - expired: match.go (endExpired), dispatch.go (dispatch) and redelivered.go (claimExpired);
+//   - no_capable_host: reasons.go, after its capableWait;
+//   - takes_hosts_down for further jobs of a guilty workflow: place.go (placeNow) and reasons.go (guilty).
 type Reason string
 
 const (

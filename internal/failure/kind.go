@@ -50,11 +50,14 @@ const (
 //   - kind.go: the constant, and this list;
 //   - verdict.go: its row in verdicts. A kind without one would count as lost, so a test demands a row for every kind;
 //   - decide.go: avoided, reason and Counts, only if the row does not say all that follows;
-//   - where it arises: in internal/comfy exception.go, refusal.go, submit.go, limits.go, poll.go, files.go or ending.go, in
-//     internal/agent inputs.go, attempt.go or report.go, in internal/dispatcher redelivered.go;
+//   - where it arises: search internal/comfy, internal/agent and internal/dispatcher for failure.New, failure.Failure{ and Kind. In
+//     comfy nearly every file of a prompt's way has some: prompt.go, run.go, submit.go, refusal.go, limits.go, poll.go, ending.go,
+//     exception.go, prove.go, files.go, pictures.go, cached.go and probes.go. In agent inputs.go, attempt.go, report.go, store.go and
+//     consequences.go have some. A dispatcher makes only lost (redelivered.go) and, for what is no job, invalid_workflow (receive.go);
 //   - consequences in internal/agent/consequences.go, whose switch has to name every kind, and notRecorded in internal/agent/record.go, if
 //     ComfyUI has no record of such a prompt;
-//   - where a kind that it is like has a case of its own: search for failure. and the name of that kind;
+//   - where a kind that it is like has a case of its own: search for failure. and the name of that kind. So settle.go and evidence.go
+//     in internal/dispatcher treat refused, and kinds that end with the host (Attempt.Lost), apart from the others;
 //   - docs/failures.md, whose table a test compares with the rows, and the table of kinds in docs/troubleshooting.md.
 //
 // A new Scope is also handled by Scope.String, Strikes.Add (internal/route/strikes.go), recovered (internal/route/success.go), and, in

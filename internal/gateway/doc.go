@@ -19,7 +19,8 @@
 //	metrics                        what it counts
 //	keys, origin, errors           whose request it is, whether a browser may send it, and how errors look
 //	tenant, rows, row, hidden      one tenant's jobs as rows, kept up to date from events
-//	prompt, submit, inputs, body   POST /prompt: read, checked, with the files that it names, stored, published
+//	submit                         POST /prompt is answered, and an id made (postPrompt)
+//	prompt, inputs, body           its body is read; the files that it names are stored; the body is kept for the history
 //	bodies, doubts                 bodies that are being stored; rows of jobs that have no event
 //	lacking, knownrunnable         what no host has that a prompt needs; workflows that can run, as the fleet said lately
 //	queues, history, outputs       the queue, the history, and where clients find files

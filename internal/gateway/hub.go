@@ -24,7 +24,7 @@ import (
 type hub struct {
 	rows     *Rows
 	record   func(context.Context, *Row) (*hostRecord, error)
-	sendLast func(id job.ID, attempt int) // sends the frame with the number 0, behind all others
+	sendLast func(id job.ID, attempt int) // sends the frame with the number 0, after all others
 
 	wake    chan struct{}  // cap 1: something came in
 	serving sync.WaitGroup // sockets, from open to leave

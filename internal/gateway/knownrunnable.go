@@ -30,7 +30,7 @@ const (
 
 func newKnownRunnable() *knownRunnable { return &knownRunnable{since: map[runnableKey]time.Time{}} }
 
-// runnable reports whether a host may run a workflow, as far as that is known; changes is for put.
+// runnable reports whether a host may run a workflow, as far as that is known. Give changes to put.
 func (a *knownRunnable) runnable(key runnableKey, now time.Time) (known bool, changes uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

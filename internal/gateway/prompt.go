@@ -100,7 +100,7 @@ func (p *prompt) readID(f *promptFields) error {
 	return refusePrompt("invalid_prompt_id", "prompt_id must be a valid UUID", "prompt_id must be a canonical lowercase UUID with hyphens, not "+string(f.ID[:min(len(f.ID), 100)]), nil)
 }
 
-// readNumber reads where in the queue the client wants the prompt. ComfyUI takes numbers in texts, too.
+// readNumber reads where in the queue the client wants the prompt. ComfyUI also takes a number in a string.
 func (p *prompt) readNumber(f *promptFields) error {
 	if len(f.Number) == 0 {
 		var front any
@@ -111,7 +111,7 @@ func (p *prompt) readNumber(f *promptFields) error {
 	}
 	number, err := strconv.ParseFloat(strings.Trim(string(f.Number), `" `), 64)
 	if err != nil || number != number || number > 1e300 || number < -1e300 {
-		return malformed("number is no number: send one, or leave it out")
+		return malformed("the field number must be a number, or be left out")
 	}
 	p.submission.Number = &number
 	return nil
@@ -123,7 +123,7 @@ func (p *prompt) readExtra(f *promptFields) error {
 	}
 	var extra map[string]json.RawMessage
 	if !present(f.Extra) || json.Unmarshal(f.Extra, &extra) != nil {
-		return malformed("extra_data is no object: send one, or leave it out")
+		return malformed("the field extra_data must be an object, or be left out")
 	}
 	if info, given := extra["extra_pnginfo"]; given && !present(info) {
 		delete(extra, "extra_pnginfo") // a ComfyUI that takes null there cannot list its jobs any more
@@ -139,8 +139,8 @@ func (p *prompt) readExtra(f *promptFields) error {
 	if p.submission.ClientID == "" && len(extra["client_id"]) > 0 {
 		f.ClientID = firstPresent(f.ClientID, extra["client_id"])
 	}
-	delete(extra, "client_id")           // that of the host is its agent's
-	_ = json.Unmarshal(f.Extra, &p.keys) // what is no text is no key
+	delete(extra, "client_id")           // in ComfyUI the agent's own client_id is used
+	_ = json.Unmarshal(f.Extra, &p.keys) // a key that is not a string is ignored
 	for _, secret := range secretMembers {
 		delete(extra, secret)
 	}
@@ -158,7 +158,7 @@ func firstPresent(a, b json.RawMessage) json.RawMessage {
 	return b
 }
 
-// readClient reads the id of the websocket that receives the frames. ComfyUI's process ends when the id is neither a text nor a
+// readClient reads the id of the websocket that receives the frames. ComfyUI's process ends when the id is neither a string nor a
 // number.
 func (p *prompt) readClient(f *promptFields) error {
 	if !present(f.ClientID) {
@@ -170,7 +170,7 @@ func (p *prompt) readClient(f *promptFields) error {
 	case raw[0] != '{' && raw[0] != '[':
 		id = raw
 	default:
-		return malformed("client_id is no text: send the one with which the websocket was opened")
+		return malformed("the field client_id must be a string: send the one with which the websocket was opened")
 	}
 	if len(id) > longestClientID {
 		return malformed("client_id is too long: send at most 256 characters")

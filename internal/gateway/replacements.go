@@ -57,7 +57,8 @@ func (g *Gateway) withReplacements(ctx context.Context, name job.Tenant, graph *
 
 const replacementsRoute = "node_replacements"
 
-// uniteReplacements unites what hosts say which nodes are replaced, by class.
+// uniteReplacements unites the hosts' lists of replaced nodes, by class (depth 1). A class that several hosts list counts as the first
+// says.
 func uniteReplacements(sources []source) []byte { return uniteObjects(1)(sources) }
 
 // movedInputs are the files of inputs under the names that these have in the new nodes.

@@ -163,7 +163,7 @@ func (g *Gateway) listJobs(w http.ResponseWriter, r *http.Request, of *tenant) e
 	return nil
 }
 
-// pageOf is the page of a list behind a place: the newest jobs that have all labels of the filters.
+// pageOf is the page of a list after a place: the newest jobs that have all labels of the filters.
 func pageOf(rows []Row, filters map[string]string, after *place, limit int) v2List {
 	rows = slices.DeleteFunc(rows, func(row Row) bool {
 		return after != nil && !after.before(placeOfRow(&row)) || len(filters) > 0 && !matches(labelsOf(&row), filters)

@@ -48,7 +48,7 @@ func topLevel(body []byte) (fields, bool) {
 // members walks over the members of a JSON object without decoding them. It reads no more of a value than where it ends.
 type members struct {
 	body  []byte
-	pos   int  // behind the opening bracket, or behind a member; at the end behind the closing bracket
+	pos   int  // after the opening bracket, or after a member; at the end after the closing bracket
 	ended bool // the closing bracket was met; false at the end means that the object cannot be read
 
 	// The member that next has found.
@@ -99,7 +99,7 @@ func (w *members) space() {
 	}
 }
 
-// without gives the bytes of the member that was found last, and of the comma behind it, or before it when it is the last.
+// without gives the bytes of the member that was found last, and of the comma after it, or before it when it is the last.
 func (w *members) without() (from, to int) {
 	behind := bytes.TrimLeft(w.body[w.value.to:], space)
 	if len(behind) > 0 && behind[0] == ',' {
@@ -134,7 +134,7 @@ func stringLen(b []byte) int {
 	return 0
 }
 
-// valueLen is the length of the JSON value at the front, 0 when it does not end. The space behind a number or a word
+// valueLen is the length of the JSON value at the front, 0 when it does not end. The space after a number or a word
 // counts as a part of it.
 func valueLen(b []byte) int {
 	depth := 0

@@ -22,7 +22,13 @@ type StoredEvent struct {
 	Dead     *Event // the whole event, of kind dead
 }
 
-// Row is a job as its events have left it.
+// Row is a job as its events have left it. A new field, which lists of jobs show, has its place in:
+//
+//   - event.go, if events do not have it yet, and brief.go (Brief, ReadBrief, take);
+//   - fold.go: Row and row, tell, which takes it from an event, and Fold.row;
+//   - JobRow (jetstream/answers.go) and jobRow (internal/dispatcher/history.go); mostRowSize (internal/queue/pagesize.go) bounds its size;
+//   - the page: rowOf (internal/dashboard/assets/api.js), which makes a row of an event, and views/jobs.js;
+//   - docs/contract.md.
 type Row struct {
 	Tenant      Tenant
 	Job         ID

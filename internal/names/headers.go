@@ -84,7 +84,7 @@ const (
 	MaxAgeReason   = "MaxAge" // of MarkerReasonHeader: the key has expired
 )
 
-// Added is the value of a header that NATS adds to a stored message. NATS adds it behind headers of the same name that the publisher
+// Added is the value of a header that NATS adds to a stored message. NATS adds it after headers of the same name that the publisher
 // may have set, so the last one counts; empty when there is none.
 func Added(h map[string][]string, name string) string {
 	values := h[name]

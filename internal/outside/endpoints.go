@@ -16,7 +16,7 @@ const (
 	triesOfAll     = 512 // at once
 	endpointRoom   = 64  // deliveries that wait in memory for a try
 	fullRest       = 2 * time.Second
-	leastLeft      = 20 * time.Second // that must be left until NATS hands a delivery out again, for a try to begin
+	leastLeft      = 20 * time.Second // a try begins only when at least this much is left until NATS hands the delivery out again
 )
 
 // endpoints has the webhooks for which something is to be delivered.
@@ -135,8 +135,8 @@ func (es *endpoints) end(ctx context.Context, key string, e *endpoint, v tryOutc
 	}
 }
 
-// stop returns when no try is under way, and gives back what waits for one, so that another process need not wait until this one's time
-// with it is over. Nothing is taken any more, and the context of the tries has ended.
+// stop returns when no try is under way, and gives back what waits for one, so that another process gets it at
+// once. Nothing is taken any more, and the context of the tries has ended.
 func (es *endpoints) stop() {
 	es.under.Wait()
 	es.mu.Lock()

@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// notice stores for each webhook that wants an event that it is to be delivered. A crash in between has the event noticed again, and
+// notice stores for each webhook that wants an event that it is to be delivered. After a crash in between NATS delivers the event again, and
 // those webhooks for which it was stored are left out by NATS, which recognizes the same delivery for two minutes.
 func (w *Webhooks) notice(ctx context.Context, n *jetstream.Note) error {
 	typ, tenant, id, ok := queue.EventType(n.Subject)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// usualSchedule has the ages of a delivery at which it is tried. Behind the last one it is given up.
+// usualSchedule has the ages of a delivery at which it is tried. After the last one it is given up.
 func usualSchedule() []time.Duration {
 	return []time.Duration{
 		0, 5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour, 10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,

@@ -22,8 +22,8 @@ import (
 const (
 	answerRead    = 16 << 10 // bytes of an answer that are read, so that the connection can be used again; they are not kept
 	answerHeaders = 16 << 10
-	longestAsked  = time.Hour // that a receiver's Retry-After is obeyed
-	errorMost     = 200       // characters
+	longestAsked  = time.Hour // the longest Retry-After of a receiver that is obeyed
+	errorMost     = 200       // characters of an error that are recorded
 )
 
 // sender makes requests to receivers: with TLS to any allowed address, and without to those whose range an operator has named.

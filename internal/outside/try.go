@@ -97,7 +97,7 @@ func (w *Webhooks) logFailed(err error) {
 	}
 }
 
-// giveUp ends a delivery that has failed for its whole time. When none was delivered to the webhook in that time, the webhook is disabled.
+// giveUp ends a delivery that has failed at each age of the schedule. When nothing was delivered to the webhook in all that time, the webhook is disabled.
 func (w *Webhooks) giveUp(ctx context.Context, d *delivery, try *jetstream.WebhookTry) {
 	last, err := w.q.LastDelivered(ctx, d.Owner, d.Name)
 	if err == nil && d.Test == "" && last.Before(d.Stored) {

@@ -16,12 +16,12 @@ import (
 )
 
 // ErrOvertaken: the chain's last event is not the expected one, since another writer has appended. Read the chain and decide again.
-var ErrOvertaken = errors.New("the job's chain has moved on")
+var ErrOvertaken = errors.New("the job's chain has an event after the expected one")
 
 // Link is one stored event of a chain.
 type Link struct {
 	job.Event
-	ChainSequence uint64    // in COMFY_EVENTS: the last of the next Append
+	ChainSequence uint64    // in COMFY_EVENTS: what the next Append is given as last
 	Lease         Lease     // of a failed event
 	Stored        time.Time // when COMFY_EVENTS stored it; only Chain sets it
 	Again         bool      // SettleFailed has given it before, perhaps on another dispatcher
@@ -70,7 +70,7 @@ func eventHeader(e *job.Event, last uint64, source string) nats.Header {
 }
 
 // Last gives a job's last event, which is its state; false when the chain is empty or the id invalid. The link's ChainSequence is
-// the last of the next Append. It may be set although there is no event: then another program has stored a message in the chain.
+// what the next Append is given as last. It may be set although there is no event: then another program has stored a message in the chain.
 func (q *Queue) Last(ctx context.Context, tenant job.Tenant, id job.ID) (Link, bool, error) {
 	if !tenant.Valid() || !id.Valid() {
 		return Link{}, false, nil
@@ -211,14 +211,14 @@ func linkOf(msg *nats.Msg) (link Link, before string, err error) {
 func (l *Link) noEvent() bool { return l.EventKind == "" && l.ChainSequence != 0 }
 
 // decodeLink decodes a stored event, which another program may have written. When the body does not name the tenant and job of the
-// subject the link is no event; so are JetStream's acks, which a publisher may direct there. An event with an impossible value has its
-// kind, tenant and job alone.
+// subject, the link is no event. An example is an ack of JetStream: a publisher can give an event's subject as reply subject, and
+// the ack is stored there. An event with an impossible value has its kind, tenant and job alone.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := names.SplitEventSubject(subject)
 	if !ok {
 		return Link{}, fmt.Errorf("%q is no subject of a job's event", subject)
 	}
-	if !id.Valid() { // a tenant of any name has a chain for what was refused
+	if !id.Valid() { // the tenant is not checked: what was published with an invalid tenant also has events, which say why it was refused
 		return Link{}, fmt.Errorf("%.200q names no job", subject)
 	}
 	e, named, _ := job.DecodeStored(tenant, id, kind, body) // the error says which value is impossible

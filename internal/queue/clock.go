@@ -59,28 +59,28 @@ type clock struct {
 
 // clockSetting is what was measured last.
 type clockSetting struct {
-	zero     time.Time     // NATS' time at start, without a monotonic reading
-	within   time.Duration // zero may be off by this
+	atStart  time.Time     // NATS' time at start, without a monotonic reading
+	within   time.Duration // atStart may be off by this
 	measured bool          // false: it is this machine's time
 }
 
-func (c *clock) now() time.Time { return c.known.Load().zero.Add(time.Since(c.start)) }
+func (c *clock) now() time.Time { return c.known.Load().atStart.Add(time.Since(c.start)) }
 
 // begin measures once, then again and again until stop. Until a measurement succeeds the time is this machine's.
-func (c *clock) begin(ctx context.Context, anew func() <-chan struct{}, closed <-chan struct{}) {
+func (c *clock) begin(ctx context.Context, reconnects func() <-chan struct{}, closed <-chan struct{}) {
 	c.start = time.Now()
-	c.known.Store(&clockSetting{zero: c.wall().Round(0)})
-	seen := clockMoment{c.wallDrift(), anew()}
+	c.known.Store(&clockSetting{atStart: c.wall().Round(0)})
+	seen := clockMoment{c.wallDrift(), reconnects()}
 	c.measure(ctx)
 	loop, quit := context.WithCancel(context.WithoutCancel(ctx))
 	c.quit = quit
-	c.done.Go(func() { c.measureLoop(loop, seen, anew, closed) })
+	c.done.Go(func() { c.measureLoop(loop, seen, reconnects, closed) })
 }
 
-// clockMoment is the state at the begin of a measurement; when it changes, the time is measured again.
+// clockMoment is the state at the beginning of a measurement; when it changes, the time is measured again.
 type clockMoment struct {
-	drift time.Duration
-	anew  <-chan struct{} // closed by the next reconnect
+	drift       time.Duration
+	reconnected <-chan struct{} // closed by the next reconnect
 }
 
 func (c *clock) stop() {
@@ -90,14 +90,14 @@ func (c *clock) stop() {
 	}
 }
 
-func (c *clock) measureLoop(ctx context.Context, seen clockMoment, anew func() <-chan struct{}, closed <-chan struct{}) {
+func (c *clock) measureLoop(ctx context.Context, seen clockMoment, reconnects func() <-chan struct{}, closed <-chan struct{}) {
 	renewal, look := time.NewTicker(clockRenewal), time.NewTicker(clockLook)
 	defer renewal.Stop()
 	defer look.Stop()
 	for {
 		select {
 		case <-renewal.C:
-		case <-seen.anew:
+		case <-seen.reconnected:
 		case <-look.C:
 			if (c.wallDrift()-seen.drift).Abs() < clockSlept && c.known.Load().measured {
 				continue
@@ -107,7 +107,7 @@ func (c *clock) measureLoop(ctx context.Context, seen clockMoment, anew func() <
 		case <-ctx.Done():
 			return
 		}
-		seen = clockMoment{c.wallDrift(), anew()}
+		seen = clockMoment{c.wallDrift(), reconnects()}
 		c.measure(ctx)
 	}
 }
@@ -143,15 +143,15 @@ func (c *clock) measure(ctx context.Context) {
 		return
 	}
 	if before.measured {
-		best = best.nearest(before.zero)
+		best = best.nearest(before.atStart)
 	}
 	c.known.Store(&best)
 }
 
 // nearest is the setting that agrees with measurement s and is nearest to the one in force.
-func (s clockSetting) nearest(zero time.Time) clockSetting {
-	off := min(max(zero.Sub(s.zero), -s.within), s.within)
-	s.zero, s.within = s.zero.Add(off), s.within+off.Abs()
+func (s clockSetting) nearest(atStart time.Time) clockSetting {
+	off := min(max(atStart.Sub(s.atStart), -s.within), s.within)
+	s.atStart, s.within = s.atStart.Add(off), s.within+off.Abs()
 	return s
 }
 
@@ -162,7 +162,7 @@ func (c *clock) sample(ctx context.Context) (clockSetting, error) {
 	sent := time.Since(c.start)
 	server, err := c.ask(ctx)
 	half := (time.Since(c.start) - sent) / 2
-	return clockSetting{zero: server.Add(-sent - half).Round(0), within: half, measured: true}, err
+	return clockSetting{atStart: server.Add(-sent - half).Round(0), within: half, measured: true}, err
 }
 
 // serverTime gives a function that asks the leader of a stream for its time: of COMFY_JOBS, or of the first stream that this

@@ -25,7 +25,7 @@ func (q *Queue) DeadLetters(ctx context.Context, tenant job.Tenant, since time.T
 	return q.DeadLettersAfter(ctx, tenant, since, 0, tell)
 }
 
-// DeadLettersAfter is DeadLetters for the letters behind a sequence of COMFY_DEAD. It reads by direct gets, so frequent calls make no
+// DeadLettersAfter is DeadLetters for the letters after a sequence of COMFY_DEAD. It reads by direct gets, so frequent calls make no
 // consumers.
 func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(DeadLetter) bool) error {
 	stream, err := q.dead.Info(ctx)

@@ -85,7 +85,7 @@ func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error
 	return q.messageOf(raw), nil
 }
 
-// NextStored reads a tenant's first job behind a sequence of COMFY_JOBS, in one lane or (nil) in any; false when there is none.
+// NextStored reads a tenant's first job after a sequence of COMFY_JOBS, in one lane or (nil) in any; false when there is none.
 func (q *Queue) NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error) {
 	subject := names.LanesSubject(tenant)
 	if lane != nil {

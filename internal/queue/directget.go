@@ -129,7 +129,7 @@ type replaying struct {
 	dropped int
 }
 
-// stored gives the stored events behind the last one that was given.
+// stored gives the stored events after the last one that was given.
 func (r *replaying) stored(ctx context.Context) error {
 	for {
 		want := batchGet{Sequence: r.last + 1, Subject: r.subject, Batch: replayBatch}

@@ -20,7 +20,7 @@
 //	delivery, pull, lease       jobs are received; their leases are extended, parked and ended
 //	chain, endedchains, publish, cancel
 //	                            events of a job are appended and read; a job is cancelled
-//	tickets, ticketlog, slots   the waiting room, its changes behind a revision, and the slots of tenants with a cap
+//	tickets, ticketlog, slots   the waiting room, its changes after a revision, and the slots of tenants with a cap
 //	offers, presence            jobs are offered to hosts; hosts and dispatchers say that they are there
 //	hoststate_*, hostevents     the state of a host in JSON; events of hosts
 //	relay, chosenhosts          the states of hosts in a large fleet, from other dispatchers or of some hosts only

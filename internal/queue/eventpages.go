@@ -107,7 +107,7 @@ type paging struct {
 
 var errMissed = errors.New("an event of the batch is missing")
 
-// read gives the page behind a sequence. Every event that is stored when it is called is in the page or behind its Next.
+// read gives the page after a sequence. Every event that is stored when it is called is in the page or after its Next.
 func (p *paging) read(ctx context.Context, after uint64) (jetstream.EventsAnswer, error) {
 	state, err := p.q.EventsState(ctx)
 	if err != nil {
@@ -186,21 +186,22 @@ func (p *paging) take(msg *nats.Msg) error {
 	_, _, kind, _ := names.SplitEventSubject(subject)
 	if len(p.kinds) > 0 && !slices.Contains(p.kinds, kind) {
 		if p.passed++; p.passed > mostPassed {
-			return p.enough()
+			return p.endPage()
 		}
 		p.page.Next = sequence
 		return nil
 	}
 	row, size := p.row(sequence, subject, msg)
 	if n := len(p.page.Events); n == p.limit || n > 0 && size > p.room {
-		return p.enough()
+		return p.endPage()
 	}
 	p.room -= size
 	p.page.Events, p.page.Next = append(p.page.Events, row), sequence
 	return nil
 }
 
-func (p *paging) enough() error {
+// endPage ends the reading, since the page is full.
+func (p *paging) endPage() error {
 	p.full = true
 	return errEnough
 }

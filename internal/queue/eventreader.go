@@ -55,7 +55,7 @@ const (
 	readerAge = time.Minute // after which NATS removes an unused consumer
 )
 
-// ReadEvents makes a reader of the events behind a sequence. It calls tell on another goroutine, for one event at a time, and no
+// ReadEvents makes a reader of the events after a sequence. It calls tell on another goroutine, for one event at a time, and no
 // more after Close.
 func (q *Queue) ReadEvents(after uint64, tell func(jetstream.Note)) (*EventReader, error) {
 	r := &EventReader{q: q, tell: tell, last: after}
@@ -75,7 +75,7 @@ func (r *EventReader) Last() uint64 {
 func (r *EventReader) Close() { r.pull.close() }
 
 // Read reads one batch of the events up to a sequence, at most EventsState.Last, and reports whether it got there. After an error,
-// and after a batch with a missing event, the next Read continues behind the last event that was given.
+// and after a batch with a missing event, the next Read continues after the last event that was given.
 func (r *EventReader) Read(ctx context.Context, upTo uint64) (there bool, err error) {
 	before, missed := r.state()
 	if before >= upTo {
@@ -125,7 +125,7 @@ func (r *EventReader) nothingUpTo(ctx context.Context, after, upTo uint64) (bool
 	return true, nil
 }
 
-// open makes a consumer of the events behind the last one that was given. Its random name tells its messages from those of an
+// open makes a consumer of the events after the last one that was given. Its random name tells its messages from those of an
 // earlier consumer that still come.
 func (r *EventReader) open(ctx context.Context) (natsjs.Consumer, error) {
 	name := "read_" + rand.Text()
@@ -161,7 +161,7 @@ func (r *EventReader) take(msg *nats.Msg) {
 	})
 	r.last = meta.Sequence.Stream
 	if meta.NumPending == 0 {
-		r.pull.enough()
+		r.pull.endRequest()
 	}
 }
 

@@ -60,7 +60,7 @@ type FileChunk struct {
 }
 
 // FileChunk reads at most most bytes of a file from an offset: it may give fewer, and gives none at the file's end. When the parts
-// have no offsets, since another program has stored the file, it must be read from from on: a chunk far behind has no bytes and a
+// have no offsets, since another program has stored the file, it must be read from from on: a chunk far into the file has no bytes and a
 // smaller Offset, and the same request with its Next as from continues there. ErrReplaced: from is a place in an earlier file.
 func (q *Queue) FileChunk(ctx context.Context, store, name string, from FilePlace, offset int64, most int) (FileChunk, error) {
 	f, err := q.describedNow(ctx, store, name)
@@ -93,7 +93,7 @@ func (q *Queue) FileChunk(ctx context.Context, store, name string, from FilePlac
 	return *c, c.fill(ctx, f, &p, most)
 }
 
-// fill copies the bytes of the part that has the first of them, and of the parts behind it.
+// fill copies the bytes of the part that has the first of them, and of the parts after it.
 func (c *FileChunk) fill(ctx context.Context, f *storedFile, p *part, most int) error {
 	first := *p
 	first.body = p.body[c.Offset-p.offset:]
@@ -103,7 +103,7 @@ func (c *FileChunk) fill(ctx context.Context, f *storedFile, p *part, most int) 
 	}
 	left := int64(cap(c.Body) - len(c.Body))
 	batch := min(fileBatch, int(left/f.largest())+1)
-	return f.walk(ctx, p.behind(), batch, nextTimeout, func(p *part) error {
+	return f.walk(ctx, p.after(), batch, nextTimeout, func(p *part) error {
 		if c.add(p, p) {
 			return errEnough
 		}
@@ -119,7 +119,7 @@ func (c *FileChunk) add(p, whole *part) (full bool) {
 		c.Next.at = place{whole.sequence, whole.offset}
 		return true
 	}
-	c.Next.at = whole.behind()
+	c.Next.at = whole.after()
 	return len(c.Body) == cap(c.Body)
 }
 

@@ -34,7 +34,7 @@ type storedFile struct {
 	info  *natsjs.ObjectInfo
 }
 
-// place says that the first of the file's parts at or behind a sequence begins at an offset of the file.
+// place says that the first of the file's parts at or after a sequence begins at an offset of the file.
 type place struct {
 	sequence uint64
 	offset   int64
@@ -55,7 +55,7 @@ func (p *part) end() int64 { return p.offset + int64(len(p.body)) }
 
 func (p *part) has(offset int64) bool { return p.offset <= offset && offset < p.end() }
 
-func (p *part) behind() place { return place{sequence: p.sequence + 1, offset: p.end()} }
+func (p *part) after() place { return place{sequence: p.sequence + 1, offset: p.end()} }
 
 // described looks a file up.
 func (q *Queue) described(ctx context.Context, store, name string) (*storedFile, error) {
@@ -142,7 +142,7 @@ func (f *storedFile) get(ctx context.Context, request any) (part, bool, error) {
 	}
 }
 
-// next is the file's first part at or behind a sequence.
+// next is the file's first part at or after a sequence.
 func (f *storedFile) next(ctx context.Context, sequence uint64) (part, bool, error) {
 	return f.get(ctx, struct {
 		Sequence uint64 `json:"seq"`
@@ -209,7 +209,7 @@ type walking struct {
 	take func(*part) error
 }
 
-// receive gives a part to take, unless it came before or lies behind a gap.
+// receive gives a part to take, unless it came before or lies after a gap.
 func (w *walking) receive(msg *nats.Msg) error {
 	if sequenceOf(msg) < w.at.sequence {
 		return nil
@@ -225,6 +225,6 @@ func (w *walking) receive(msg *nats.Msg) error {
 	if p.end() > w.file.size() {
 		return fmt.Errorf("read file %s: its parts have more than the %d bytes of its description: %w", w.file.info.Name, w.file.size(), jetstream.ErrDamaged)
 	}
-	w.at = p.behind()
+	w.at = p.after()
 	return w.take(&p)
 }

@@ -120,14 +120,14 @@ func (u *Upload) conflict(why string) error {
 	return &jetstream.Conflict{Message: fmt.Sprintf("store file %s: %s: begin again with another upload", u.name, why)}
 }
 
-// storedBefore checks that the part behind those of the state has these bytes: it was stored, and the answer was lost.
+// storedBefore checks that the part after those of the state has these bytes: it was stored, and the answer was lost.
 func (q *Queue) storedBefore(ctx context.Context, u *Upload, body []byte) error {
 	there, err := q.readFiles[u.store].GetLastMsgForSubject(ctx, names.PartsSubject(u.store, u.parts))
 	switch {
 	case err != nil:
 		return fmt.Errorf("store file %s: look for a part of it: %w", u.name, err)
 	case there.Header.Get(names.OffsetHeader) != strconv.FormatInt(u.offset, 10) || !bytes.Equal(there.Data, body):
-		return u.conflict(fmt.Sprintf("other bytes were stored behind byte %d of this upload", u.offset))
+		return u.conflict(fmt.Sprintf("other bytes were stored after byte %d of this upload", u.offset))
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (f *storedFile) rest(ctx context.Context, offset int64, to io.Writer) error
 	if err != nil {
 		return err
 	}
-	return f.walk(ctx, p.behind(), f.batch(), fileTimeout, func(p *part) error {
+	return f.walk(ctx, p.after(), f.batch(), fileTimeout, func(p *part) error {
 		_, err := to.Write(p.body)
 		return err
 	})

@@ -16,7 +16,7 @@ const (
 // walkMost is how many bytes seek reads at most in a file whose parts have no offsets.
 const walkMost = 64 << 20
 
-// errFar: the byte is more than walkMost behind the place where the search began.
+// errFar: the byte is more than walkMost beyond the place where the search began.
 var errFar = errors.New("the byte lies further on")
 
 // search is the search for the part that holds the byte at an offset.
@@ -24,10 +24,10 @@ type search struct {
 	file   *storedFile
 	offset int64
 	low    place // the part there begins at the offset or before it
-	high   place // the parts there and behind begin after the offset; the zero place: unknown
+	high   place // the parts there and after begin after the offset; the zero place: unknown
 }
 
-// seek finds the part that holds the byte at offset, which is at or behind from. When the parts have no offsets it reads from there
+// seek finds the part that holds the byte at offset, which is at or after from. When the parts have no offsets it reads from there
 // on; after walkMost bytes it gives up with errFar, and at is how far it has come.
 func (f *storedFile) seek(ctx context.Context, from place, offset int64) (found part, at place, err error) {
 	s := search{file: f, offset: offset, low: from}
@@ -99,13 +99,13 @@ func (s *search) bound(ctx context.Context, p part, found bool) (part, error) {
 	return last, nil
 }
 
-// narrow moves low or high, given that p is the file's first part at or behind a sequence.
+// narrow moves low or high, given that p is the file's first part at or after a sequence.
 func (s *search) narrow(p *part, sequence uint64) {
 	switch {
 	case p.offset > s.offset && sequence < s.high.sequence:
 		s.high = place{sequence, p.offset}
 	case p.offset <= s.offset && p.sequence >= s.low.sequence:
-		s.low = p.behind()
+		s.low = p.after()
 	}
 }
 
@@ -120,7 +120,7 @@ func (f *storedFile) seekByReading(ctx context.Context, from place, offset int64
 		case p.offset-from.offset > walkMost:
 			return errEnough
 		}
-		at = p.behind()
+		at = p.after()
 		return nil
 	})
 	switch {

@@ -132,7 +132,7 @@ func (r *plainReader) optional(before string) string {
 	return r.rest()
 }
 
-// rest reads the rest of a string, behind its first quotation mark.
+// rest reads the rest of a string, after its first quotation mark.
 func (r *plainReader) rest() string {
 	end := strings.IndexByte(r.src[r.at:], '"')
 	if r.odd || end < 0 {

@@ -14,7 +14,7 @@ type Block = route.Block
 
 // HostsRequest asks for hosts.
 type HostsRequest struct {
-	After string `json:"after,omitempty"` // only hosts behind this one; Next of the answer before
+	After string `json:"after,omitempty"` // only hosts after this one; Next of the answer before
 	Limit int    `json:"limit,omitempty"` // at most so many, and never more than 500
 
 	Offline bool `json:"offline,omitempty"` // also hosts that went offline in the last 24 h: their state is Offline, and their time says when
@@ -27,7 +27,7 @@ type HostsRequest struct {
 // HostsAnswer lists the hosts that have presence, by name.
 type HostsAnswer struct {
 	Hosts []HostInfo `json:"hosts"`
-	Next  string     `json:"next,omitempty"` // more follow behind this one; empty at the end
+	Next  string     `json:"next,omitempty"` // more follow after this one; empty at the end
 }
 
 // HostInfo is a host with what dispatchers add to its own state.
@@ -66,7 +66,7 @@ type Rest struct {
 type BlocksRequest struct {
 	Host   string        `json:"host,omitempty"`
 	Hash   workflow.Hash `json:"hash,omitempty"`   // or its first digits
-	After  string        `json:"after,omitempty"`  // only pairs behind this one; Next of the answer before
+	After  string        `json:"after,omitempty"`  // only pairs after this one; Next of the answer before
 	Limit  int           `json:"limit,omitempty"`  // at most so many, and never more than 500
 	Struck bool          `json:"struck,omitempty"` // list the pairs that have strikes and no block instead
 }
@@ -75,7 +75,7 @@ type BlocksRequest struct {
 type BlocksAnswer struct {
 	Blocks []Block      `json:"blocks"`
 	Struck []StruckPair `json:"struck,omitempty"`
-	Next   string       `json:"next,omitempty"` // more follow behind this pair, <host>.<hash>; empty at the end
+	Next   string       `json:"next,omitempty"` // more follow after this pair, <host>.<hash>; empty at the end
 }
 
 // StruckPair is a pair that has strikes and is not blocked. The last three are known when the request names a host or
@@ -139,7 +139,7 @@ func (r *PurgeRequest) Narrow() bool {
 // PurgeAnswer says how many dead letters were deleted. While there is a Next, ask again with it as After.
 type PurgeAnswer struct {
 	Count int    `json:"count"`
-	Next  uint64 `json:"next,omitempty"` // more may follow behind it; 0 at the end
+	Next  uint64 `json:"next,omitempty"` // more may follow after it; 0 at the end
 }
 
 // AffinityRequest sets, removes or (all empty) lists rules.
@@ -149,14 +149,14 @@ type AffinityRequest struct {
 	Exclude []string      `json:"exclude,omitempty"`
 	Remove  bool          `json:"remove,omitempty"`
 	By      string        `json:"by,omitempty"`    // who asks; at most 64 characters are kept
-	After   workflow.Hash `json:"after,omitempty"` // when listing: only rules behind this one; Next of the answer before
+	After   workflow.Hash `json:"after,omitempty"` // when listing: only rules after this one; Next of the answer before
 	Limit   int           `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
 }
 
 // AffinityAnswer lists the rules that are set.
 type AffinityAnswer struct {
 	Affinity map[workflow.Hash]Affinity `json:"affinity"`
-	Next     workflow.Hash              `json:"next,omitempty"` // more follow behind this one; empty at the end
+	Next     workflow.Hash              `json:"next,omitempty"` // more follow after this one; empty at the end
 }
 
 // TenantsRequest sets a tenant's weight or cap, or (all empty) lists.
@@ -171,7 +171,7 @@ type TenantsRequest struct {
 	MaxFileBytes  *int64        `json:"max_file_bytes,omitempty"`
 
 	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
-	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
+	After job.Tenant `json:"after,omitempty"` // when listing: only tenants after this one; Next of the answer before
 	Limit int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
 }
 
@@ -183,5 +183,5 @@ func (r *TenantsRequest) Sets() bool {
 // TenantsAnswer lists the tenants with settings of their own.
 type TenantsAnswer struct {
 	Tenants map[job.Tenant]TenantSettings `json:"tenants"`
-	Next    job.Tenant                    `json:"next,omitempty"` // more follow behind this one; empty at the end
+	Next    job.Tenant                    `json:"next,omitempty"` // more follow after this one; empty at the end
 }

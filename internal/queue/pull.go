@@ -14,7 +14,7 @@ import (
 
 // puller pulls messages from a consumer, and receives them on one subscription that lasts until close. It exists since nats.go's
 // Fetch makes a subscription for each request, which ends soon after the request has run out, and at a reconnect: a message that
-// comes later is lost, and delivered again only after AckWait. It does not save CPU. nats.go's Consume and Messages keep one
+// comes later is lost, and delivered again only after AckWait. nats.go's Consume and Messages keep one
 // subscription, but request further messages by themselves, and a dispatcher must not take a job that another one has a free host for.
 type puller struct {
 	q      *Queue
@@ -88,8 +88,8 @@ func (p *puller) pullAll(ctx context.Context, n int, failed func(error)) error {
 	return ctx.Err()
 }
 
-// await returns when a request has ended. The server sends behind the last message that the time is over; as long as messages wait
-// to be taken, that one is not counted as late.
+// await returns when a request has ended. The server's status, which ends a request, comes after its messages. So while messages are
+// still queued in the subscription, await waits on.
 func (p *puller) await(ctx context.Context, over <-chan error, reconnected <-chan struct{}, wait time.Duration) error {
 	late := time.NewTimer(wait + pullGrace)
 	defer late.Stop()
@@ -142,8 +142,8 @@ func (p *puller) receive(msg *nats.Msg) {
 	}
 }
 
-// enough ends the request under way; messages that still come are taken.
-func (p *puller) enough() {
+// endRequest ends the request under way; messages that still come are taken.
+func (p *puller) endRequest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end(nil)

@@ -31,7 +31,7 @@ func (q *Queue) TicketLog(ctx context.Context) (TicketLog, error) {
 	return TicketLog{Made: info.Created, First: info.State.FirstSeq, Last: info.State.LastSeq}, nil
 }
 
-// TicketsAfter calls tell for the changes of tickets behind a revision, in their order, but without those that a later one has
+// TicketsAfter calls tell for the changes of tickets after a revision, in their order, but without those that a later one has
 // replaced.
 func (q *Queue) TicketsAfter(ctx context.Context, revision uint64, tell func(Change[Ticket])) error {
 	answers, err := q.nc.SubscribeSync(q.nc.NewInbox())

@@ -18,7 +18,7 @@ type Turn struct {
 	over   chan struct{}
 }
 
-// Enter queues mine behind the others of its key.
+// Enter queues mine after the others of its key.
 func (t *Turns[K]) Enter(key K, mine *Turn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -55,7 +55,7 @@ func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, open watch
 	return ctx.Err()
 }
 
-// watcherOf opens a watcher of a bucket, of everything or of what is behind a revision.
+// watcherOf opens a watcher of a bucket, of everything or of what is after a revision.
 type watcherOf struct {
 	open    func(ctx context.Context, after uint64) (natsjs.KeyWatcher, error)
 	resumes bool // after may be another one than 0

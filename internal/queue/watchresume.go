@@ -11,7 +11,7 @@ import (
 
 // A watch that begins anew, for example after a restart of NATS, reads the whole bucket. With fifty dispatchers that would be
 // gigabytes of tickets, blocks and strikes at the moment when NATS is back. So the watch of a bucket with very many keys goes on
-// behind the last change that it has given, when it is certain that it misses no removal of a key.
+// after the last change that it has given, when it is certain that it misses no removal of a key.
 //
 // It would miss a removal in two cases. The delete marker of a key may have expired, so the watch must not have been away for long.
 // And a server may have lost its last writes in a power cut, so the last keys that were given are looked up: each must have the
@@ -60,7 +60,7 @@ func (r *resumption) look(nothing bool) {
 	}
 }
 
-// after is the revision behind which a watch of a bucket may go on; 0: it has to begin anew.
+// after is the revision after which a watch of a bucket may go on; 0: it has to begin anew.
 func (r *resumption) after(ctx context.Context, stream natsjs.Stream, kv natsjs.KeyValue) uint64 {
 	if r.made.IsZero() || !r.made.Equal(stream.CachedInfo().Created) || len(r.newest) == 0 || !within(r.whole, time.Now(), resumeMost) {
 		return 0
@@ -87,7 +87,7 @@ func within(from, to time.Time, d time.Duration) bool {
 	return to.Sub(from) <= d && wall >= 0 && wall <= d
 }
 
-// resumed opens a watcher behind a revision.
+// resumed opens a watcher after a revision.
 func resumed(kv natsjs.KeyValue) watcherOf {
 	return watcherOf{resumes: true, open: func(ctx context.Context, after uint64) (natsjs.KeyWatcher, error) {
 		if after == 0 {

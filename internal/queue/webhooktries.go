@@ -54,7 +54,7 @@ func TryOf(n *jetstream.Note) (jetstream.WebhookTry, bool) {
 // mostTries is how many tries of a job are read.
 const mostTries = 100
 
-// TriesOf reads the first 100 tries to deliver the events of a job to its tenant's webhooks, oldest first, behind a sequence.
+// TriesOf reads the first 100 tries to deliver the events of a job to its tenant's webhooks, oldest first, after a sequence.
 func (q *Queue) TriesOf(ctx context.Context, tenant job.Tenant, id job.ID, after uint64) ([]jetstream.WebhookTry, error) {
 	var tries []jetstream.WebhookTry
 	answers, err := q.nc.SubscribeSync(q.nc.NewInbox())
@@ -95,7 +95,7 @@ func (q *Queue) deliveredAt(ctx context.Context, subject string) (time.Time, err
 	return raw.Time, nil
 }
 
-// EventsFor calls take for the stored events behind a sequence, or (0) from a time on, that a webhook's owner may see, until take is
+// EventsFor calls take for the stored events after a sequence, or (0) from a time on, that a webhook's owner may see, until take is
 // false. next is then the sequence of the last event for which it was true, and 0 at the end of the events.
 func (q *Queue) EventsFor(ctx context.Context, w *WebhookSettings, after uint64, since time.Time, take func(*jetstream.Note) bool) (next uint64, err error) {
 	answers, err := q.nc.SubscribeSync(q.nc.NewInbox())

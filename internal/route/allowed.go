@@ -28,7 +28,7 @@ func (x *facts) blocked(n int32, tenant Tenant, size int64) bool {
 			return true
 		}
 	}
-	return slices.ContainsFunc(x.odd, func(o *oddBlock) bool { return o.number == n && o.HoldsFor(tenant, size) })
+	return slices.ContainsFunc(x.whole, func(b *wholeBlock) bool { return b.number == n && b.HoldsFor(tenant, size) })
 }
 
 // allowed reports whether the host is excluded neither by the job, nor by the affinity, nor by a grant.

@@ -29,12 +29,12 @@ type keptBlock struct {
 type sharedFacts struct {
 	kind    failure.Kind
 	tenant  Tenant
-	tenants string // those that it holds for, each with a space behind it
+	tenants string // those that it holds for, each with a space after it
 	message string
 }
 
-// oddBlock is a block for some tenants and sizes, which is seldom: it is kept as it is.
-type oddBlock struct {
+// wholeBlock is a block that keptBlock has no room for, since it has sizes of tenants: it is kept whole beside it. There are few.
+type wholeBlock struct {
 	Block
 	number int32
 }
@@ -45,7 +45,8 @@ type sizedBlocks struct {
 	hosts hostSet
 }
 
-func (b *Block) odd() bool { return len(b.Own) > 0 || b.forMemory() && !b.forAll() }
+// keptWhole reports whether it needs a wholeBlock.
+func (b *Block) keptWhole() bool { return len(b.Own) > 0 || b.forMemory() && !b.forAll() }
 
 // PutBlock puts a block in force, in place of the pair's former one. It is in force until RemoveBlock, whatever Until says:
 // a block ends when its key in COMFY_BLOCKS does, by the clock of NATS.
@@ -54,9 +55,9 @@ func (f *Fleet) PutBlock(b Block) {
 	x, n := f.use(b.Hash), f.number(b.Host)
 	at, _ := x.blockAt(n)
 	x.blocks = slices.Insert(x.blocks, at, keptBlockOf(&b, n))
-	if b.odd() {
+	if b.keptWhole() {
 		b.Tenants, b.Own = slices.Clone(b.Tenants), maps.Clone(b.Own)
-		x.odd = append(x.odd, &oddBlock{b, n})
+		x.whole = append(x.whole, &wholeBlock{b, n})
 	}
 	f.blockCount++
 	f.hosts[n].blocks++
@@ -89,8 +90,8 @@ func (x *facts) block(h *host, n int32) *Block {
 	if !inForce {
 		return nil
 	}
-	if k := slices.IndexFunc(x.odd, func(o *oddBlock) bool { return o.number == n }); k >= 0 {
-		return &x.odd[k].Block
+	if k := slices.IndexFunc(x.whole, func(b *wholeBlock) bool { return b.number == n }); k >= 0 {
+		return &x.whole[k].Block
 	}
 	s := x.blocks[at]
 	c := s.shared.Value()
@@ -115,7 +116,7 @@ func (f *Fleet) RemoveBlock(id HostID, hash workflow.Hash) bool {
 	if len(x.blocks) == 0 {
 		x.blocks = nil
 	}
-	x.odd = slices.DeleteFunc(x.odd, func(o *oddBlock) bool { return o.number == n })
+	x.whole = slices.DeleteFunc(x.whole, func(b *wholeBlock) bool { return b.number == n })
 	x.lift(b, n)
 	f.blockCount--
 	f.hosts[n].blocks--
@@ -197,9 +198,9 @@ func (x *facts) removeBlocked(s set, tenant Tenant, size int64) {
 		}
 		x.sized[i].hosts.removeFrom(s)
 	}
-	for _, o := range x.odd {
-		if o.HoldsFor(tenant, size) {
-			s.del(o.number)
+	for _, b := range x.whole {
+		if b.HoldsFor(tenant, size) {
+			s.del(b.number)
 		}
 	}
 }
@@ -308,8 +309,8 @@ func (f *Fleet) EachStruck(pause func() bool) iter.Seq2[HostID, workflow.Hash] {
 	}
 }
 
-// note puts a host into a set of a hash, or takes it out, and reports whether that is a change. What is in a set is not
-// forgotten.
+// note puts a host into a set of a hash, or takes it out, and reports whether that is a change. While it is in the
+// set, the host keeps its number and the hash its facts.
 func (f *Fleet) note(s *hostSet, x *facts, n int32, member bool) bool {
 	if s.has(n) == member {
 		return false

@@ -188,7 +188,7 @@ func (f *Fleet) rank(w *Want, x *facts, c set) int32 {
 		f.terms(x.affinity.prefer)
 		c.narrow(s.term)
 	}
-	if len(x.sized)+len(x.odd) > 0 {
+	if len(x.sized)+len(x.whole) > 0 {
 		f.bigger(w, x, c)
 	}
 	if !f.warmest(x, c) {
@@ -222,9 +222,9 @@ func (f *Fleet) bigger(w *Want, x *facts, c set) {
 		}
 		x.sized[i].hosts.each(func(n int32) { most = max(most, f.hosts[n].memory) })
 	}
-	for _, o := range x.odd {
-		if o.forMemory() && o.HoldsFor(w.Tenant, w.Size) {
-			most = max(most, f.hosts[o.number].memory)
+	for _, b := range x.whole {
+		if b.forMemory() && b.HoldsFor(w.Tenant, w.Size) {
+			most = max(most, f.hosts[b.number].memory)
 		}
 	}
 	if most == 0 {

@@ -40,9 +40,11 @@
 // Whose turn it is:
 //
 //	room.go         the waiting room: tickets come and go (records.go keeps them; class.go, pool.go: which are alike)
-//	share.go        lanes, and what each has used; ceiling.go: as which priority its jobs count
-//	turn.go         the best job for a host, or for any, and which are passed over (hostFor); homes.go: which are left to
-//	                other dispatchers; heap.go; ranks.go: how many of a lane come before one
+//	share.go        lanes, what each has used, and ageing: its priority rises by one every AgeStep (agedPriority; AgeStep is
+//	                in room.go); ceiling.go: the highest priority that a tenant's jobs count as
+//	turn.go         the order: the best job for a host (Next) or for any host (Pick), compared in consider, and which are passed
+//	                over (hostFor); homes.go: which are left to other dispatchers; heap.go; ranks.go: how many of a lane come
+//	                before one
 //	aside.go        jobs that are blocked on all hosts with room are set aside
 //	timers.go       when a job with run_at becomes due, and when jobs expire
 //	places.go       the place of a job, and when it may start; lanes.go: what waits, by lane

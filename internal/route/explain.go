@@ -42,7 +42,7 @@ func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	return f.ExplainSome(w, "", len(f.byName), now)
 }
 
-// ExplainSome is Explain for the first hosts behind one.
+// ExplainSome is Explain for the first hosts after one.
 func (f *Fleet) ExplainSome(w Want, after HostID, most int, now time.Time) []HostVerdict {
 	d := f.choose(&w, now)
 	x := f.use(w.Hash)

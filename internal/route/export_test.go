@@ -47,7 +47,7 @@ func (f *Fleet) Left() map[string]int {
 		left["references"] += x.refs
 		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.struck.n + x.running.n
 		left["blocks"] += len(x.blocks)
-		left["rules of hashes"] += len(x.tenants) + len(x.sized) + len(x.odd) + len(x.withheld)
+		left["rules of hashes"] += len(x.tenants) + len(x.sized) + len(x.whole) + len(x.withheld)
 		for i := range x.warm {
 			left["warm hosts"] += x.warm[i].n
 		}

@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// warmDepth is how many of a host's recent hashes count as warm.
+	// warmDepth is how many hashes of a host count as warm: those that it runs, and then its recent ones, of which the agent
+	// reports more.
 	warmDepth = 4
 	// loadLevels is how many levels of load are distinguished.
 	loadLevels = 32
@@ -60,7 +61,7 @@ type Fleet struct {
 	blockCount int // blocks in force
 
 	vacant int // jobs that online hosts would take beyond those that they have
-	kept   int // jobs that are occupied and that no host reports as running
+	kept   int // slots that Occupy keeps for jobs that no host reports yet
 
 	presence uint64 // rises when hosts come or go
 	version  uint64 // rises when hosts come, go or change their labels or what they can run
@@ -91,8 +92,8 @@ type host struct {
 	blamed   *tenantFacts // whose job it ran when it became unhealthy, as long as it is
 	blame    JobID        // that job
 	running  []run        // as the host reports
-	offered  []run        // Occupy and not yet Release or in running
-	former   []run        // empty: memory for the next report
+	offered  []run        // jobs given to Occupy, until Release or until the host reports them
+	former   []run        // of length 0: memory for the next report
 	recent   []*facts
 	warm     []*facts // running and recent hashes, without repetitions, warmest first
 	resident []*model

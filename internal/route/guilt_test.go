@@ -80,7 +80,7 @@ func TestAHostThatIsLostWhileThePromptWaitedIsNotHeldAgainstIt(t *testing.T) {
 
 func TestGuiltIsRememberedUntilASuccess(t *testing.T) {
 	t.Parallel()
-	s := route.Strikes{}.Condemn("acme", "a and b")
+	s := route.Strikes{}.SetGuilty("acme", "a and b")
 	if s.Clear() || s.Guilty["acme"] != "a and b" {
 		t.Errorf("%+v", s)
 	}

@@ -37,7 +37,7 @@ type facts struct {
 	incapable hostSet      // those of kind incapable
 	tenants   map[Tenant]*hostSet
 	sized     []sizedBlocks // out_of_memory for all tenants, smallest first
-	odd       []*oddBlock
+	whole     []*wholeBlock
 	struck    hostSet // hosts with strikes of the hash
 	probation hostSet
 	withheld  map[Tenant]bool // whose jobs of the hash go to no host

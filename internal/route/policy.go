@@ -69,13 +69,13 @@ func (p Policy) BlockFor(level int, jitter time.Duration) time.Duration {
 	return wholeSeconds(min(d+max(jitter, 0), p.Cap))
 }
 
-// strikesPerBlock is how many times longer than its block a pair is remembered.
-const strikesPerBlock = 10
+// keptPerBlock: strikes are kept this many times as long as the last block of their pair lasted.
+const keptPerBlock = 10
 
 // StrikesFor is how long the strikes of a pair are kept after they changed last: ten times its last block, or what
 // its first one would be. level is that of the strikes, which the last block has raised.
 func (p Policy) StrikesFor(level int) time.Duration {
-	return strikesPerBlock * p.BlockFor(max(level-1, 0), 0)
+	return keptPerBlock * p.BlockFor(max(level-1, 0), 0)
 }
 
 func wholeSeconds(d time.Duration) time.Duration {

@@ -306,7 +306,7 @@ func (s *story) compareTurn(seed uint64, step int) {
 	}
 	for id := range s.world.hosts {
 		got, ok := s.room.Next(s.fleet, id, noon)
-		for s.room.Behind() {
+		for s.room.Unfinished() {
 			got, ok = s.room.Next(s.fleet, id, noon)
 		}
 		want, there := s.world.turn(id, noon)
@@ -315,7 +315,7 @@ func (s *story) compareTurn(seed uint64, step int) {
 		}
 	}
 	got, host, ok := s.room.Pick(s.fleet, noon)
-	for s.room.Behind() {
+	for s.room.Unfinished() {
 		got, host, ok = s.room.Pick(s.fleet, noon)
 	}
 	want, there := s.world.turn("", noon)

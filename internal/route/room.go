@@ -56,8 +56,8 @@ const RankStep = 100 * time.Millisecond
 type Room struct {
 	// Age replaces AgeStep when it is more than 0. Set it before the first Put.
 	Age time.Duration
-	// Slice is how much Next, Pick and the like do at most before they decide, in workflows that are put in order anew;
-	// 0 = all that is to be done. What they have left they do when they are called again, see Behind.
+	// Slice is how much Next, Pick and the like do at most before they decide, counted in workflows that are put in order again;
+	// 0 = all that is to be done. What is left is done when they are called again, see Unfinished.
 	Slice int
 
 	records  records
@@ -92,7 +92,7 @@ type Room struct {
 
 	fleet      *Fleet
 	renewed    uint64 // Fleet.renewed when all groups were last to be placed anew
-	behind     bool
+	unfinished bool   // see Unfinished
 	frontier   []int
 	passed     []*class // of the search under way: hosts are blocked for them
 	roomy      set      // hosts with room for a job

@@ -16,7 +16,7 @@ func Part(places int, wants []int, own int) int {
 			continue
 		}
 		if wanted >= left/tenants {
-			break // and all behind it as well
+			break // and all after it as well
 		}
 		left -= wanted
 		tenants--

@@ -17,8 +17,8 @@ type Shortage struct {
 	Unknown bool `json:"unknown,omitempty"`
 }
 
-// lacked counts a job that ran out of memory. It returns how many jobs of its tenant have.
-func (s *Strikes) lacked(f *Strike) int {
+// countShortage counts a job that ran out of memory. It returns how many jobs of its tenant have.
+func (s *Strikes) countShortage(f *Strike) int {
 	s.Ran = max(s.Ran, f.Ran)
 	if s.Memory == nil {
 		s.Memory = map[Tenant]Shortage{}
@@ -46,9 +46,9 @@ func (m *Shortage) least(ran int64) int64 {
 	return min(m.Size, ran)
 }
 
-// short sets for whom b holds: for each tenant from its own size on, and for everyone from the second smallest of these
+// setSizes sets for whom b holds: for each tenant from its own size on, and for everyone from the second smallest of these
 // sizes on, which no tenant can choose alone.
-func (s *Strikes) short(b *Block, limit int) {
+func (s *Strikes) setSizes(b *Block, limit int) {
 	sizes := map[Tenant]int64{}
 	for tenant, m := range s.Memory {
 		if m.Failures >= limit {

@@ -22,7 +22,7 @@ type Strikes struct {
 	Level int `json:"level,omitempty"`
 	// Ran is the biggest job of known size that has run on the host, as far as that was seen; 0 = none was.
 	Ran int64 `json:"ran,omitempty"`
-	// Suspects are the jobs that the host went down with, or fell sick with, since the last success of their tenant.
+	// Suspects are the jobs that the host went down with, or became unhealthy with, since the last success of their tenant.
 	Suspects []Suspicion `json:"suspects,omitempty"`
 	// Guilty are the tenants whose jobs of this hash take hosts down, each with the proof as a text for people.
 	Guilty map[Tenant]string `json:"guilty,omitempty"`
@@ -114,8 +114,8 @@ func (s Strikes) clone() Strikes {
 // A block for out_of_memory holds the tenant's jobs that are at least as big as its smallest job that ran out, and those of
 // unknown size. When a job of unknown size ran out, the block holds all that are at least as big as the biggest that has run
 // on this host; where none is known to have run, at least as big as the smallest that ran out; and where no size is known
-// at all, every job. It holds for everyone from the size on that jobs of a second tenant have met, so that no tenant can
-// block the small jobs of others.
+// at all, every job. For everyone it holds from the second smallest of the tenants' sizes on, so that no tenant can block the
+// small jobs of others.
 func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	scope := f.Attempt.Kind.Verdict().Strike
 	if scope == failure.NoStrike || f.Attempt.Proven || f.Attempt.Waited || f.Mark != 0 && slices.Contains(s.Marks, f.Mark) {
@@ -166,8 +166,8 @@ func (s *Strikes) suspect(f *Strike) {
 	}
 }
 
-// Condemn records that a tenant's jobs of this hash take hosts down.
-func (s Strikes) Condemn(t Tenant, text string) Strikes {
+// SetGuilty records that a tenant's jobs of this hash take hosts down.
+func (s Strikes) SetGuilty(t Tenant, text string) Strikes {
 	s = s.clone()
 	if s.Guilty == nil {
 		s.Guilty = map[Tenant]string{}
@@ -179,7 +179,7 @@ func (s Strikes) Condemn(t Tenant, text string) Strikes {
 // count adds the failure and returns the tenant's count.
 func (s *Strikes) count(f Strike) int {
 	if f.Attempt.Kind == failure.OutOfMemory {
-		return s.lacked(&f)
+		return s.countShortage(&f)
 	}
 	if s.Tenants == nil {
 		s.Tenants = map[Tenant]int{}
@@ -195,7 +195,7 @@ func (s *Strikes) block(f Strike, limit int) *Block {
 	}
 	if b.forMemory() {
 		b.Failures = s.Memory[f.Tenant].Failures
-		s.short(b, limit)
+		s.setSizes(b, limit)
 		return b
 	}
 	b.Failures = s.Tenants[f.Tenant]
@@ -225,7 +225,7 @@ func (s Strikes) widen(b *Block) (Strikes, *Block) {
 		return s, nil
 	}
 	b.Level, b.Until = old.Level, old.Until
-	if old.forAll() && (!b.forAll() || old.least() < b.least()) { // it holds for everyone, or from a smaller size on
+	if old.forAll() && (!b.forAll() || old.least() < b.least()) { // the old block holds for more: keep its reason, and add what b holds for
 		b = old.with(b)
 	} else {
 		b = b.with(old)

@@ -265,10 +265,10 @@ func TestABlockForALackSaysWhoseJobShowedItAndStandsOnce(t *testing.T) {
 	}
 }
 
-func TestWhoIsCondemnedLaterIsNotCondemnedBefore(t *testing.T) {
+func TestWhoIsGuiltyLaterIsNotGuiltyBefore(t *testing.T) {
 	t.Parallel()
-	first := route.Strikes{}.Condemn("acme", "a")
-	if both := first.Condemn("bolt", "b"); len(both.Guilty) != 2 || len(first.Guilty) != 1 {
+	first := route.Strikes{}.SetGuilty("acme", "a")
+	if both := first.SetGuilty("bolt", "b"); len(both.Guilty) != 2 || len(first.Guilty) != 1 {
 		t.Errorf("%v and %v", first.Guilty, both.Guilty)
 	}
 }

@@ -38,8 +38,8 @@ func (r *Room) moments(i int32) (at [timeAvoid + 1]int64) {
 }
 
 type timers struct {
-	heap   []timer
-	behind int // of heap, what is from here on was looked at already
+	heap     []timer
+	seenFrom int // place in heap: the timers from there on were looked at already
 }
 
 type byTime struct{}
@@ -61,11 +61,11 @@ const lookedAtOnce = 8
 // out those that are stale: to look at all of many at once would take long.
 func (t *timers) stale(r *records) {
 	for range min(lookedAtOnce, len(t.heap)) {
-		if t.behind == 0 || t.behind > len(t.heap) {
-			t.behind = len(t.heap)
+		if t.seenFrom == 0 || t.seenFrom > len(t.heap) {
+			t.seenFrom = len(t.heap)
 		}
-		if t.behind--; !t.heap[t.behind].current(r) {
-			t.heap = heapRemove(t.heap, t.behind, byTime{})
+		if t.seenFrom--; !t.heap[t.seenFrom].current(r) {
+			t.heap = heapRemove(t.heap, t.seenFrom, byTime{})
 		}
 	}
 	if cap(t.heap) > 64 && len(t.heap) < cap(t.heap)/4 {

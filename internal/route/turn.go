@@ -105,12 +105,12 @@ func (r *Room) PlaceNew(f *Fleet, now time.Time) {
 // only be so with a Slice. Until all is applied, tickets may be passed over although a host could take them.
 func (r *Room) CatchUp(f *Fleet, now time.Time) bool {
 	r.sync(f, now)
-	return r.behind
+	return r.unfinished
 }
 
-// Behind reports whether the last call has left something to do, since it was more than Slice. When that is a search for
+// Unfinished reports whether the last call has left something to do, since it was more than Slice. When that is a search for
 // a ticket, it has named none, and goes on when it is called again.
-func (r *Room) Behind() bool { return r.behind }
+func (r *Room) Unfinished() bool { return r.unfinished }
 
 // lookAt applies the changes on which the order of tickets depends. Which hosts can take them does not matter for that.
 func (r *Room) lookAt(f *Fleet, now time.Time) (more bool) {
@@ -134,7 +134,7 @@ func (r *Room) sync(f *Fleet, now time.Time) {
 	left = r.placeChanged(f, left)
 	left = r.placeRenewed(f, left)
 	left = r.relaneSome(left)
-	r.behind = more || left <= 0
+	r.unfinished = more || left <= 0
 }
 
 // refreshPools brings the masks of pools up to date with the hosts that there are now.
@@ -254,7 +254,7 @@ func (s *search) run(through func()) {
 		through()
 	}
 	s.setAside()
-	s.room.behind = s.room.behind || s.cut
+	s.room.unfinished = s.room.unfinished || s.cut
 }
 
 // consider compares the best class of each lane of a pool with the best class so far.

@@ -49,7 +49,7 @@ type HostState struct {
 	Slots    int             // jobs that it runs at once
 	Prefetch int             // jobs that it holds beyond its slots
 	Running  []Run           // accepted and not ended, in the order they were accepted
-	Foreign  int             // prompts of strangers in its backlog; they count as load
+	Foreign  int             // foreign prompts in its backlog, which are not of this fleet; they count as load
 	Labels   []string        // such as "gpu=4090"
 	Memory   int64           // bytes of VRAM; 0 = unknown
 	Recent   []workflow.Hash // ran last, newest first; at most warmDepth are looked at

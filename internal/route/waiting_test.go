@@ -255,7 +255,7 @@ func BenchmarkHostComes(b *testing.B) {
 			}
 			again := func() {
 				call(func() { r.Next(f, "guest", noon) })
-				for r.Behind() {
+				for r.Unfinished() {
 					call(func() { r.CatchUp(f, noon) })
 				}
 			}
@@ -299,7 +299,7 @@ func BenchmarkBlockedHost(b *testing.B) {
 				}
 				longest = max(longest, time.Since(began))
 			}
-			for pick(); r.Behind(); {
+			for pick(); r.Unfinished(); {
 				pick()
 			}
 			for b.Loop() {
@@ -315,12 +315,12 @@ func TestTheLineBehindABlockedHostIsLookedAtOnce(t *testing.T) {
 	t.Parallel()
 	f, r := blockedHost(3 * 256)
 	for n := range 3 {
-		if _, host, ok := r.Pick(f, noon); ok || !r.Behind() {
-			t.Fatalf("pick %d: %s gets a job, and behind is %t", n, host, r.Behind())
+		if _, host, ok := r.Pick(f, noon); ok || !r.Unfinished() {
+			t.Fatalf("pick %d: %s gets a job, and unfinished is %t", n, host, r.Unfinished())
 		}
 	}
-	if _, host, ok := r.Pick(f, noon); ok || r.Behind() {
-		t.Fatalf("after all were looked at: %s gets a job, and behind is %t", host, r.Behind())
+	if _, host, ok := r.Pick(f, noon); ok || r.Unfinished() {
+		t.Fatalf("after all were looked at: %s gets a job, and unfinished is %t", host, r.Unfinished())
 	}
 	f.RemoveBlock(route.HostID(hostName(0)), hashOf(1000+700))
 	if got, ok := r.Next(f, route.HostID(hostName(0)), noon); !ok || got.Hash != hashOf(1700) {

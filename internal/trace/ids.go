@@ -40,7 +40,7 @@ func (i ids) of(span string) []byte {
 	return sum[:8]
 }
 
-// span is one that begins at a time; its parent is to be set.
+// span makes a span that begins at a time. Its caller sets the parent.
 func (i ids) span(key, name string, begin time.Time) *otlp.Span {
 	return &otlp.Span{TraceId: i.trace[:], SpanId: i.of(key), Name: name, Kind: otlp.Span_SPAN_KIND_INTERNAL, StartTimeUnixNano: nanos(begin)}
 }

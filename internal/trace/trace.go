@@ -42,7 +42,7 @@ const (
 	retryPause    = time.Second            // before the first retry of an export or a read; it doubles
 	longestPause  = 30 * time.Second
 	retryFor      = 10 * time.Minute // then the traces of an export are given up
-	readTries     = 5                // then a job whose events cannot be read has no trace
+	readTries     = 5                // of the events of a job; when all fail it has no trace
 	lastTimeout   = 3 * time.Second  // of the last export, when Run ends
 	logPause      = time.Minute      // between two warnings that the receiver cannot be reached
 	scope         = "github.com/comfyherd/comfyherd/internal/trace"
@@ -101,8 +101,8 @@ func New(ctx context.Context, from chains, cfg Config) (*Traces, error) {
 	return t, nil
 }
 
-// JobEnded lets the trace of a job be exported, when it is one of those that are, and does not wait. While mostPending others are not
-// exported yet it has none.
+// JobEnded has the trace of a job exported, if it is sampled, and does not wait. While mostPending other jobs wait for their export,
+// the job gets no trace.
 func (t *Traces) JobEnded(end queue.JobEnd) {
 	if end.How != job.Dead && !sampled(end, t.from.Created(), t.ratio) {
 		return

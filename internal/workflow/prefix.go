@@ -57,7 +57,7 @@ func (w *writer) unusedID() string {
 	}
 }
 
-// append adds the new nodes behind all others.
+// append adds the new nodes after all others.
 func (w *writer) append() {
 	if len(w.additions) > 0 {
 		end := int32(bytes.LastIndexByte(w.src, '}'))

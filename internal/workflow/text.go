@@ -76,9 +76,9 @@ func plainLen(b []byte) int {
 
 // oddBytes marks, by their highest bits, which of eight bytes cannot stand for
 // themselves in a string or are no ASCII: quotes, backslashes, what is below a
-// space and what is above 127. It may be wrong about bytes behind the first
+// space and what is above 127. It may be wrong about bytes after the first
 // that it marks: a difference is negative for the byte that is looked for, for
-// those above 127, and may be so for one behind these.
+// those above 127, and may be so for one after these.
 func oddBytes(w uint64) uint64 {
 	const each, high = 0x0101010101010101, 0x8080808080808080
 	return ((w ^ each*'"' - each) | (w ^ each*'\\' - each) | (w - each*' ') | w) & high

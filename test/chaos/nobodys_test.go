@@ -97,23 +97,23 @@ func (c *checker) sickHosts() []string {
 
 // innocents has every tenant run every harmless workflow of the storm once more. They must complete: what was done to hosts
 // is no workflow's fault. Two hosts that were killed at the same node and progress of a workflow, which a storm brings about,
-// look as if it had taken them down; then it is condemned until an operator lets it run, and must run after that.
+// look as if it had taken them down; then it is guilty until an operator lets it run, and must run after that.
 func (c *checker) innocents() {
 	c.f.t.Helper()
-	condemned := 0
+	guilty := 0
 	for _, key := range c.runAgain("after") {
 		chain := c.ledger.chains[key]
 		if len(chain) == 0 || chain[len(chain)-1].Reason != string(failure.TakesHostsDown) {
 			c.say("a harmless workflow runs again after the storm", fmt.Sprintf("%s: %s", key, kinds(chain)))
 			continue
 		}
-		condemned++
+		guilty++
 		if !c.pardon(chain[len(chain)-1].Hash) {
 			c.say("an operator can let a workflow run", key)
 		}
 	}
-	c.f.t.Logf("workflows under which two hosts were killed in the same way, and that an operator had to let run: %d", condemned)
-	if condemned == 0 {
+	c.f.t.Logf("workflows under which two hosts were killed in the same way, and that an operator had to let run: %d", guilty)
+	if guilty == 0 {
 		return
 	}
 	for _, key := range c.runAgain("pardoned") {

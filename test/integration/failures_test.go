@@ -336,7 +336,7 @@ func TestAStartThatNeverComesIsATimeout(t *testing.T) {
 	}
 }
 
-func TestStrangersLongBacklogIsLeftForAnotherHost(t *testing.T) {
+func TestALongForeignBacklogIsLeftForAnotherHost(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a"), agent: agent.Config{StartTimeout: 700 * time.Millisecond}})
 	f.sims["a"].AddFault(comfysim.Fault{Kind: comfysim.FaultBacklog, Count: 1, For: time.Minute})

@@ -120,7 +120,7 @@ func TestJobsOfOneHostEachThatTakeItDownAreSeenTogether(t *testing.T) {
 }
 
 // Two hosts that went down alike by chance, in a rolling restart, must not end all that a tenant has.
-func TestAWorkflowThatHasJustCompletedIsNotCondemnedForOneJobOfIt(t *testing.T) {
+func TestAWorkflowThatHasJustCompletedIsNotGuiltyForOneJobOfIt(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: names("a", "b", "c")})
 	if end := f.end(f.submit("acme", job.Spec{Workflow: inverted(1, 1)})); end.EventKind != job.Completed {

@@ -39,12 +39,12 @@ func (f *fleet) cancel(all ...jetstream.Receipt) {
 	}
 }
 
-func TestAStrangersPromptCountsAsLoad(t *testing.T) {
+func TestAForeignPromptCountsAsLoad(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a", "b")})
 	f.end(f.submit("acme", onlyOn("a", inverted(1, 1)))) // warm, and yet
 	f.sims["a"].AddFault(comfysim.Fault{Kind: comfysim.FaultBacklog, Count: 1, For: time.Minute})
-	f.eventually("the stranger's prompt known", func() bool {
+	f.eventually("the foreign prompt known", func() bool {
 		hosts := f.hosts()
 		return len(hosts) == 2 && hosts[0].Foreign == 1
 	})
@@ -55,13 +55,13 @@ func TestAStrangersPromptCountsAsLoad(t *testing.T) {
 			spec.PreferHosts = []string{"a"}
 		}
 		if end := f.end(f.submit("acme", spec)); end.Host != "b" {
-			t.Errorf("job %d ended %s on %q, where a stranger's prompt runs", n, end.EventKind, end.Host)
+			t.Errorf("job %d ended %s on %q, where a foreign prompt runs", n, end.EventKind, end.Host)
 		}
 	}
 	if _, verdicts := f.why(jetstream.WhyRequest{Workflow: inverted(2, 1)}); verdicts["a"].Code != "busy" || !verdicts["b"].Eligible {
 		t.Errorf("why says %+v", verdicts)
 	}
-	// A job that may run nowhere else stands behind the stranger's, and is not counted as foreign itself.
+	// A job that may run nowhere else waits for the foreign one, and is not counted as foreign itself.
 	behind := f.submit("acme", onlyOn("a", picture(3)))
 	prompt := f.await(behind, job.Started).PromptID
 	f.waitSim("a", func() bool {

@@ -9,25 +9,25 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// fanOut decides from whom this dispatcher receives the states of hosts. In a small fleet it receives what all agents
+// stateSources decides from whom this dispatcher receives the states of hosts. In a small fleet it receives what all agents
 // send. In a large one it receives those of the hosts whose home it is, and for the others what their homes relay (relays.go).
 // docs/architecture.md has the protocol and its failure cases.
 //
 // The home of a host receives its state first. No guarantee depends on that: agents decide about slots, and claims and leases
 // about jobs.
-type fanOut struct {
-	fanOutParts
+type stateSources struct {
+	stateSourcesParts
 	all    *gate // open while everything is received
 	news   *ticketNews
-	ticket *gate                  // open while the watch of tickets is
-	wants  atomic.Bool            // read by the presence loop
+	ticket *gate                  // open while tickets are watched
+	wants  atomic.Bool            // whether this dispatcher needs relays; the presence loop reads it
 	others map[string]*otherRelay // live dispatchers without this one
 
 	stage    stage
 	since    time.Time            // when the stage began
-	followed map[string]time.Time // hosts that are relayed from here; until then, or zero for those at home here
+	followed map[string]time.Time // hosts that this dispatcher relays, and until when; zero: as long as it is their home
 	changed  bool                 // followed has changed since choose was called
-	listed   time.Time
+	listed   time.Time            // when the names of all hosts were last read
 }
 
 // stage is how far the change between the two ways to receive has come.
@@ -37,7 +37,7 @@ const (
 	everything stage = iota // what all agents send is received
 	asking                  // the others are to relay, and not all have begun
 	choosing                // the agents of the hosts at home here are followed as well, so that nothing is missed
-	sharing                 // only these, and relays
+	sharing                 // only the agents of hosts at home here are followed; the states of the other hosts come by relays
 	returning               // everything is received again, and the others may stop relaying
 )
 
@@ -46,17 +46,17 @@ type otherRelay struct {
 	able          bool      // it can relay
 	relaysTickets bool      // it also relays the tickets that it has written or claimed
 	wants         bool      // it needs relays
-	began         bool      // it has relayed since this dispatcher wants it
+	began         bool      // it has relayed since this dispatcher has needed relays
 	heard         time.Time // when it relayed last, or could have begun to
 }
 
 const (
-	fanOutLook = time.Second
-	readMost   = 16 // presences that are read at once
+	sourcesLook = time.Second // between two calls of look
+	readMost    = 16          // presences that are read at once
 )
 
-// fanOutParts is what a fanOut is made with.
-type fanOutParts struct {
+// stateSourcesParts is what a stateSources is made with.
+type stateSourcesParts struct {
 	above  int           // hosts × dispatchers from which on a fleet is large
 	ttl    time.Duration // of a presence
 	log    *slog.Logger
@@ -70,12 +70,12 @@ type fanOutParts struct {
 	beat   func()               // renews this dispatcher's presence now
 }
 
-func newFanOut(f fanOutParts) *fanOut {
-	return &fanOut{fanOutParts: f, all: newGate(), ticket: newGate(), others: map[string]*otherRelay{}, followed: map[string]time.Time{}}
+func newStateSources(f stateSourcesParts) *stateSources {
+	return &stateSources{stateSourcesParts: f, all: newGate(), ticket: newGate(), others: map[string]*otherRelay{}, followed: map[string]time.Time{}}
 }
 
 // peer takes in the presence of another dispatcher.
-func (f *fanOut) peer(s *queue.DispatcherState, now time.Time) {
+func (f *stateSources) peer(s *queue.DispatcherState, now time.Time) {
 	o := f.others[s.Dispatcher]
 	if o == nil {
 		o = &otherRelay{heard: now}
@@ -85,13 +85,13 @@ func (f *fanOut) peer(s *queue.DispatcherState, now time.Time) {
 	f.wantedByOthers(now)
 }
 
-func (f *fanOut) peerGone(name string, now time.Time) {
+func (f *stateSources) peerGone(name string, now time.Time) {
 	delete(f.others, name)
 	f.wantedByOthers(now)
 }
 
-// wantedByOthers has the relays begin or end. The first one has all hosts in full.
-func (f *fanOut) wantedByOthers(now time.Time) {
+// wantedByOthers has this dispatcher begin or end to relay. Its first relay has the whole states of all its hosts.
+func (f *stateSources) wantedByOthers(now time.Time) {
 	wanted := false
 	for _, o := range f.others {
 		wanted = wanted || o.wants
@@ -101,14 +101,14 @@ func (f *fanOut) wantedByOthers(now time.Time) {
 }
 
 // relayed takes in that a dispatcher has relayed.
-func (f *fanOut) relayed(name string, now time.Time) {
+func (f *stateSources) relayed(name string, now time.Time) {
 	if o := f.others[name]; o != nil {
 		o.heard, o.began = now, true
 	}
 }
 
 // large reports whether the fleet is large enough for relays, and all other dispatchers take part.
-func (f *fanOut) large(now time.Time) bool {
+func (f *stateSources) large(now time.Time) bool {
 	limit := f.above
 	if f.stage != everything {
 		limit /= 2
@@ -125,7 +125,7 @@ func (f *fanOut) large(now time.Time) bool {
 }
 
 // look goes on to the next stage when its conditions are met.
-func (f *fanOut) look(now time.Time) {
+func (f *stateSources) look(now time.Time) {
 	large := f.large(now)
 	switch f.stage {
 	case everything:
@@ -135,14 +135,14 @@ func (f *fanOut) look(now time.Time) {
 	case asking:
 		switch {
 		case !large:
-			f.enough(now)
+			f.stopRelays(now)
 		case f.allBegan():
 			f.changed = true
 			f.enter(choosing, now)
 		}
 	case choosing:
 		if !large {
-			f.enough(now)
+			f.stopRelays(now)
 			break
 		}
 		f.share(now)
@@ -155,7 +155,7 @@ func (f *fanOut) look(now time.Time) {
 		}
 	case returning:
 		if now.Sub(f.since) >= f.ttl/3 {
-			f.enough(now)
+			f.stopRelays(now)
 		}
 	}
 	f.follow(now)
@@ -163,7 +163,7 @@ func (f *fanOut) look(now time.Time) {
 }
 
 // followTickets closes the watch of tickets while all their changes are relayed, once the watch has reported all that was there before.
-func (f *fanOut) followTickets() {
+func (f *stateSources) followTickets() {
 	relayed := f.stage == sharing && f.news.synced && !f.news.lost
 	for _, o := range f.others {
 		relayed = relayed && o.relaysTickets
@@ -178,21 +178,21 @@ func (f *fanOut) followTickets() {
 }
 
 // takesTickets reports whether what others relay of tickets is taken in: also for a moment before the watch is closed.
-func (f *fanOut) takesTickets() bool { return f.stage == choosing || f.stage == sharing }
+func (f *stateSources) takesTickets() bool { return f.stage == choosing || f.stage == sharing }
 
 // fewDispatchers is how many dispatchers may all give waiting jobs to every host: so few seldom choose the same one.
 const fewDispatchers = 4
 
 // leaveToHomes has waiting jobs given to each host by its home alone when that is needed. In a large fleet it must be so, since a host
 // is known late elsewhere. With more than a few dispatchers it saves claims that are lost and offers that are refused.
-func (f *fanOut) leaveToHomes() {
+func (f *stateSources) leaveToHomes() {
 	f.peers.relays = f.isShared()
 	f.fleet.LeaveToHomes(f.isShared() || f.peers.count() > fewDispatchers)
 }
 
-func (f *fanOut) enter(s stage, now time.Time) { f.stage, f.since = s, now }
+func (f *stateSources) enter(s stage, now time.Time) { f.stage, f.since = s, now }
 
-func (f *fanOut) ask(now time.Time) {
+func (f *stateSources) ask(now time.Time) {
 	for _, o := range f.others {
 		o.began, o.heard = false, now
 	}
@@ -201,15 +201,15 @@ func (f *fanOut) ask(now time.Time) {
 	f.enter(asking, now)
 }
 
-// enough ends this dispatcher's request for relays, once everything is received.
-func (f *fanOut) enough(now time.Time) {
+// stopRelays ends this dispatcher's request for relays, once everything is received.
+func (f *stateSources) stopRelays(now time.Time) {
 	f.wants.Store(false)
 	f.beat()
 	f.choose(nil)
 	f.enter(everything, now)
 }
 
-func (f *fanOut) allBegan() bool {
+func (f *stateSources) allBegan() bool {
 	for _, o := range f.others {
 		if !o.began {
 			return false
@@ -218,7 +218,7 @@ func (f *fanOut) allBegan() bool {
 	return true
 }
 
-func (f *fanOut) share(now time.Time) {
+func (f *stateSources) share(now time.Time) {
 	f.log.Info("the fleet is large: only the states of this dispatcher's own hosts are received from their agents, and the others from their homes",
 		"hosts", len(f.hosts.known), "own", len(f.followed), "dispatchers", f.peers.count())
 	f.all.close()
@@ -234,18 +234,18 @@ func (f *fanOut) share(now time.Time) {
 
 // untilRelayed is how long a host counts as present that another dispatcher relays: until its home could have been
 // replaced, and the new one has relayed it.
-func (f *fanOut) untilRelayed() time.Time { return time.Now().Add(3 * f.ttl) }
+func (f *stateSources) untilRelayed() time.Time { return time.Now().Add(3 * f.ttl) }
 
 // isShared reports whether presences of hosts at home elsewhere are not received.
-func (f *fanOut) isShared() bool { return f.stage == sharing }
+func (f *stateSources) isShared() bool { return f.stage == sharing }
 
 // isRelayedHere reports whether this dispatcher relays a host: it is at home here, or was until a moment ago.
-func (f *fanOut) isRelayedHere(host string) bool {
+func (f *stateSources) isRelayedHere(host string) bool {
 	_, yes := f.followed[host]
 	return yes
 }
 
-func (f *fanOut) followedHosts() []string {
+func (f *stateSources) followedHosts() []string {
 	list := make([]string, 0, len(f.followed))
 	for host := range f.followed {
 		list = append(list, host)
@@ -254,7 +254,7 @@ func (f *fanOut) followedHosts() []string {
 }
 
 // met takes in that a host has become known.
-func (f *fanOut) met(host string, home bool) {
+func (f *stateSources) met(host string, home bool) {
 	if home {
 		f.followed[host], f.changed = time.Time{}, true
 		f.relays.whole(host)
@@ -262,7 +262,7 @@ func (f *fanOut) met(host string, home bool) {
 }
 
 // dropped takes in that a host is gone.
-func (f *fanOut) dropped(host string) {
+func (f *stateSources) dropped(host string) {
 	if f.isRelayedHere(host) {
 		delete(f.followed, host)
 		f.changed = true
@@ -272,7 +272,7 @@ func (f *fanOut) dropped(host string) {
 
 // rehome takes in that the homes have changed. A host that has come home here is read at once; one that has gone home
 // elsewhere is relayed from here for one presence TTL more, since the other one may have to read first.
-func (f *fanOut) rehome(now time.Time, pause func() bool) {
+func (f *stateSources) rehome(now time.Time, pause func() bool) {
 	var come []string
 	for name, x := range f.hosts.known {
 		if !pause() {
@@ -296,7 +296,7 @@ func (f *fanOut) rehome(now time.Time, pause func() bool) {
 }
 
 // follow keeps up with the hosts that are followed, and with their presences.
-func (f *fanOut) follow(now time.Time) {
+func (f *stateSources) follow(now time.Time) {
 	for host, until := range f.followed {
 		if !until.IsZero() && now.After(until) {
 			delete(f.followed, host)
@@ -327,7 +327,7 @@ func (f *fanOut) follow(now time.Time) {
 }
 
 // named takes in the names of hosts that are there. Those that are new and at home here are read; their home relays the others.
-func (f *fanOut) named(hosts []string) {
+func (f *stateSources) named(hosts []string) {
 	if f.stage != sharing {
 		return
 	}

@@ -10,10 +10,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// fanOutScene is two hosts, of which one is at home here beside another dispatcher.
-type fanOutScene struct {
+// sourcesScene is two hosts, of which one is at home here beside another dispatcher.
+type sourcesScene struct {
 	*hostScene
-	f          *fanOut
+	f          *stateSources
 	home, away string
 	reads      [][]string
 	chosen     [][]string
@@ -21,10 +21,10 @@ type fanOutScene struct {
 	beats      int
 }
 
-func newFanOutScene() *fanOutScene {
-	s := &fanOutScene{hostScene: newHostScene(peersOf("other")), home: nameAtHome("gpu-%d"), away: nameAwayFromHome("gpu-%d")}
+func newSourcesScene() *sourcesScene {
+	s := &sourcesScene{hostScene: newHostScene(peersOf("other")), home: nameAtHome("gpu-%d"), away: nameAwayFromHome("gpu-%d")}
 	log := &logged{}
-	s.f = newFanOut(fanOutParts{
+	s.f = newStateSources(stateSourcesParts{
 		above: 3, ttl: 9 * time.Second, log: log.logger(), fleet: s.fleet, hosts: s.hosts, peers: s.peers, relays: s.relays,
 		read: func(hosts []string) {
 			if len(hosts) > 0 {
@@ -37,7 +37,7 @@ func newFanOutScene() *fanOutScene {
 			s.chosen = append(s.chosen, hosts)
 		},
 	})
-	s.fanOut = s.f
+	s.sources = s.f
 	s.f.news = newTicketNews(ticketNewsParts{})
 	for _, name := range []string{s.home, s.away} {
 		state := onlineHost(name, 1, 1)
@@ -47,12 +47,12 @@ func newFanOutScene() *fanOutScene {
 }
 
 // hear takes in the presence of the other dispatcher.
-func (s *fanOutScene) hear(able, wants bool) {
+func (s *sourcesScene) hear(able, wants bool) {
 	s.f.peer(&queue.DispatcherState{Dispatcher: "other", Relays: able, RelaysTickets: able, WantsRelays: wants}, time.Now())
 }
 
 // grow has the fleet become a large one.
-func (s *fanOutScene) grow(t *testing.T, to stage) {
+func (s *sourcesScene) grow(t *testing.T, to stage) {
 	t.Helper()
 	s.hear(true, false)
 	for s.f.stage != to {
@@ -67,7 +67,7 @@ func (s *fanOutScene) grow(t *testing.T, to stage) {
 func TestHowALargeFleetChangesToRelaysAndBack(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		now := time.Now()
 		s.f.look(now)
 		same(t, "alone", s.f.stage, everything)
@@ -99,7 +99,7 @@ func TestAFleetThatIsNoLongerLargeGivesTheChangeUp(t *testing.T) {
 	t.Parallel()
 	for _, at := range []stage{asking, choosing} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newFanOutScene()
+			s := newSourcesScene()
 			s.grow(t, at)
 			s.f.peerGone("other", time.Now())
 			s.f.look(time.Now())
@@ -113,7 +113,7 @@ func TestAFleetThatIsNoLongerLargeGivesTheChangeUp(t *testing.T) {
 func TestADispatcherThatHasNotRelayedForLongMakesTheFleetSmall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.grow(t, sharing)
 		now := time.Now()
 		same(t, "after four thirds of the presence TTL", s.f.large(now.Add(12*time.Second)), true)
@@ -128,7 +128,7 @@ func TestADispatcherThatHasNotRelayedForLongMakesTheFleetSmall(t *testing.T) {
 func TestAHostThatComesHomeIsReadAndOneThatGoesIsRelayedForAWhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.grow(t, sharing)
 		s.chosen = nil
 		now := time.Now()
@@ -159,7 +159,7 @@ func TestAHostThatComesHomeIsReadAndOneThatGoesIsRelayedForAWhile(t *testing.T) 
 func TestWhatADispatcherOfALargeFleetReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.f.named([]string{nameAtHome("new-%d")})
 		same(t, "in a small fleet", len(s.reads), 0)
 		s.grow(t, sharing)
@@ -193,7 +193,7 @@ func TestWhatADispatcherOfALargeFleetReads(t *testing.T) {
 func TestRelaysAreSentAsLongAsAnotherDispatcherNeedsThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.relays.peers, s.relays.alarms = s.peers, &alarms{}
 		s.hear(true, false)
 		same(t, "nobody", s.relays.wanted, false)
@@ -208,7 +208,7 @@ func TestRelaysAreSentAsLongAsAnotherDispatcherNeedsThem(t *testing.T) {
 func TestRelaysAreWaitedForEachTimeTheyAreAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.grow(t, sharing)
 		s.hear(false, false)
 		now := time.Now()
@@ -236,7 +236,7 @@ func TestRelaysAreWaitedForEachTimeTheyAreAskedFor(t *testing.T) {
 func TestOneDispatcherThatDoesNotRelayYetIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.hear(true, false)
 		s.f.peer(&queue.DispatcherState{Dispatcher: "third", Relays: true}, time.Now())
 		s.f.look(time.Now())
@@ -252,7 +252,7 @@ func TestOneDispatcherThatDoesNotRelayYetIsWaitedFor(t *testing.T) {
 func TestWhenAHostsHomeAloneGivesItWaitingJobs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.drop(s.home)
 		room := route.NewRoom()
 		room.Put(ticketOf(ownedJob(t, "acme", 1, 1), 1))
