@@ -159,7 +159,7 @@ func TestAHaltIsNoBlockThatStands(t *testing.T) {
 	b, p := blockScene(f, newPeers("me")), pair{"a", o.job.Graph.Hash()}
 	ended := &queue.EndedJob{Tenant: "acme", Hash: p.hash, Kind: failure.ExecutionError}
 	counts := func() []any {
-		return []any{b.blocked(p), b.count(), len(b.haltsPerHost()), len(b.behind(pair{}, pairs{}, 9, always))}
+		return []any{b.blocked(p), b.count(), len(b.haltsPerHost()), len(b.blockedAfter(pair{}, pairs{}, 9, always))}
 	}
 	b.halt("a", ended, noonUTC)
 	same(t, "halted", counts(), []any{false, 0, 1, 0})
@@ -220,7 +220,7 @@ func TestAListOfBlocksThatIsGivenUpHasAPart(t *testing.T) {
 	}
 	steps := 0
 	pause := func() bool { steps++; return steps < 3 }
-	same(t, "blocks", len(b.behind(pair{}, pairs{}, 100, pause)) < 9, true)
+	same(t, "blocks", len(b.blockedAfter(pair{}, pairs{}, 100, pause)) < 9, true)
 	steps = 0
 	same(t, "of what a host lacked", len(b.incapableBefore("a", noonUTC.Add(1), pause)), 0)
 	keys := 0
@@ -232,7 +232,7 @@ func TestAListOfBlocksThatIsGivenUpHasAPart(t *testing.T) {
 	same(t, "keys", keys, 4)
 	for k, p := range []pair{{"a", hashOfGraph(t, 1)}, {"b", hashOfGraph(t, 1)}} {
 		b.putStrikes(p, &route.Strikes{Level: 1})
-		same(t, "struck, without a block", len(b.struckBehind(pair{}, pairs{}, 100, always)), k)
+		same(t, "struck, without a block", len(b.struckAfter(pair{}, pairs{}, 100, always)), k)
 	}
 	b.putStrikes(pair{"c", hashOfGraph(t, 1)}, &route.Strikes{Level: 1})
 	keys = 0

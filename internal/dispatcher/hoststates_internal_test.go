@@ -158,10 +158,10 @@ func TestAHostThatIsGoneIsListedNoMoreAndJobsAreLookedAtAnew(t *testing.T) {
 		state := onlineHost(name, 1, 1)
 		s.report(&state, noonUTC)
 	}
-	same(t, "hosts", [][]string{s.behind("", 2), s.behind("a", 9), s.behind("bb", 9), s.behind("c", 9)}, [][]string{{"a", "b"}, {"b", "c"}, {"c"}, {}})
+	same(t, "hosts", [][]string{s.hostsAfter("", 2), s.hostsAfter("a", 9), s.hostsAfter("bb", 9), s.hostsAfter("c", 9)}, [][]string{{"a", "b"}, {"b", "c"}, {"c"}, {}})
 	s.changes.jobs, s.changes.reasons = false, false
 	s.drop("b")
-	same(t, "without one", [][]string{s.behind("", 9), s.behind("b", 9)}, [][]string{{"a", "c"}, {"c"}})
+	same(t, "without one", [][]string{s.hostsAfter("", 9), s.hostsAfter("b", 9)}, [][]string{{"a", "c"}, {"c"}})
 	same(t, "looked at anew", []bool{s.changes.jobs, s.changes.reasons}, []bool{true, true})
 }
 
@@ -234,10 +234,10 @@ func TestInALargeFleetNoHostIsOpenToOthersThanItsHome(t *testing.T) {
 	s, name := newHostScene(peersOf("other")), nameAwayFromHome("gpu-%d")
 	state := onlineHost(name, 1, 1)
 	s.report(&state, noonUTC)
-	s.fanOut.stage = sharing
+	s.sources.stage = sharing
 	s.openIdle(noonUTC.Add(time.Hour), always)
 	same(t, "in a large fleet", s.known[name].open, false)
-	s.fanOut.stage = everything
+	s.sources.stage = everything
 	s.openIdle(noonUTC.Add(time.Hour), always)
 	same(t, "in a small one", []bool{s.known[name].open, s.changes.hosts[route.HostID(name)]}, []bool{true, true})
 }

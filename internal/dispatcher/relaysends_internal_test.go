@@ -51,8 +51,8 @@ func TestWhatIsRelayedIsTakenInUnlessItIsItsOwn(t *testing.T) {
 	s := newLoopScene(t, Config{})
 	s.peers.put("other", noonUTC)
 	away := nameAwayFromHome("gpu-%d")
-	s.fanOut.peer(&queue.DispatcherState{Dispatcher: "other", Relays: true}, noonUTC)
-	s.fanOut.stage = sharing
+	s.sources.peer(&queue.DispatcherState{Dispatcher: "other", Relays: true}, noonUTC)
+	s.sources.stage = sharing
 	tickets := make([]queue.Change[queue.Ticket], 33)
 	for n := range tickets {
 		o := ownedJob(t, "acme", uint64(n+1), 1)
@@ -65,12 +65,12 @@ func TestWhatIsRelayedIsTakenInUnlessItIsItsOwn(t *testing.T) {
 	s.relayReceived(queue.Relay{From: "other", States: []queue.HostState{onlineHost(away, 1, 1)}, Tickets: tickets})
 	same(t, "another's, in turns that are short", len(s.inbox), 3)
 	s.told(noonUTC)
-	same(t, "taken in", []any{s.hosts.state(away) != nil, s.room.Len(), s.fanOut.others["other"].began}, []any{true, 33, true})
+	same(t, "taken in", []any{s.hosts.state(away) != nil, s.room.Len(), s.sources.others["other"].began}, []any{true, 33, true})
 	s.relayReceived(queue.Relay{From: "other", Gone: []string{away}})
 	s.told(noonUTC)
 	same(t, "a host that is gone", s.hosts.state(away) == nil, true)
 
-	s.fanOut.stage = everything
+	s.sources.stage = everything
 	gone := tickets[0]
 	gone.Phase, gone.Revision = queue.Gone, 34
 	s.relayReceived(queue.Relay{From: "other", Tickets: []queue.Change[queue.Ticket]{gone}})

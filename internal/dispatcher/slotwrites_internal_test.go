@@ -163,7 +163,7 @@ func TestInALargeFleetAChangeOfSlotsIsToldToTheLoop(t *testing.T) {
 	t.Parallel()
 	for _, large := range []bool{false, true} {
 		_, d := newSlotWrites(t)
-		d.loop.fanOut.wants.Store(large)
+		d.loop.sources.wants.Store(large)
 		o := ownedJob(t, "acme", 1, 1)
 		if _, err := d.takeSlot(t.Context(), o, &spot{host: "a", most: 1}); err != nil {
 			t.Error(err)

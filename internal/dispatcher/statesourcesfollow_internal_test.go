@@ -13,7 +13,7 @@ import (
 func TestADispatcherThatComesDoesNotMakeALargeFleetSmall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.grow(t, sharing)
 		s.f.peer(&queue.DispatcherState{Dispatcher: "third", Relays: true}, time.Now())
 		same(t, "at first", s.f.large(time.Now().Add(12*time.Second)), true)
@@ -26,7 +26,7 @@ func TestALargeFleetIsOneUntilItHasShrunkToHalf(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for above, want := range map[int][2]bool{3: {true, true}, 4: {false, true}, 7: {false, true}, 8: {false, false}} { // two hosts and two dispatchers make four
-			s := newFanOutScene()
+			s := newSourcesScene()
 			s.hear(true, false)
 			s.f.above = above
 			small := s.f.large(time.Now())
@@ -39,7 +39,7 @@ func TestALargeFleetIsOneUntilItHasShrunkToHalf(t *testing.T) {
 func TestRelaysAreSentWhenOneOfManyNeedsThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.relays.peers, s.relays.alarms = s.peers, &alarms{}
 		for n := range 32 {
 			s.f.peer(&queue.DispatcherState{Dispatcher: fmt.Sprint("d", n), Relays: true, WantsRelays: n == 0}, time.Now())
@@ -56,7 +56,7 @@ func TestRelaysAreSentWhenOneOfManyNeedsThem(t *testing.T) {
 func TestTheWatchOfTicketsIsClosedOnlyWhileAllTheirChangesAreRelayed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.grow(t, sharing)
 		look := func() []bool {
 			s.f.look(time.Now())
@@ -79,7 +79,7 @@ func TestTheWatchOfTicketsIsClosedOnlyWhileAllTheirChangesAreRelayed(t *testing.
 func TestAHostThatIsRelayedOnlyForAWhileIsNotReadAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.grow(t, sharing)
 		now := time.Now()
 		rehome := func() {
@@ -107,7 +107,7 @@ func TestAHostThatIsRelayedOnlyForAWhileIsNotReadAgain(t *testing.T) {
 func TestInASmallFleetAHostThatComesHomeIsNotRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFanOutScene()
+		s := newSourcesScene()
 		s.peers.remove("other")
 		s.rehome(time.Now(), always)
 		s.f.rehome(time.Now(), always)
