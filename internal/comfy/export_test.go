@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -112,12 +113,14 @@ type Socket struct {
 	host    *Host
 	session *session
 	Closed  <-chan struct{} // by this process
+	silent  *atomic.Bool
 }
 
 // OpenSocket gives a host a websocket over a pipe.
 func OpenSocket(h *Host) (Socket, error) {
 	ours, theirs := net.Pipe()
-	closed := make(chan struct{})
+	closed, silent := make(chan struct{}), new(atomic.Bool)
+	s := &session{clientID: "socket", over: make(chan struct{})}
 	go func() {
 		defer close(closed)
 		reader := bufio.NewReader(theirs)
@@ -128,17 +131,44 @@ func OpenSocket(h *Host) (Socket, error) {
 		sum := sha1.Sum([]byte(request.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455
 		_, _ = fmt.Fprintf(theirs, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-Websocket-Accept: %s\r\n\r\n",
 			base64.StdEncoding.EncodeToString(sum[:]))
-		_, _ = io.Copy(io.Discard, reader)
+		for payload, err := nextPing(reader); err == nil; payload, err = nextPing(reader) {
+			if !silent.Load() {
+				s.onPong(payload) // as the reader of the socket does
+			}
+		}
 	}()
 	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) { return ours, nil }}
 	conn, _, err := dialer.Dial("ws://pipe/ws", nil)
 	if err != nil {
 		return Socket{}, err
 	}
-	s := &session{clientID: "socket", conn: conn}
+	s.conn = conn
 	h.open(s)
-	return Socket{host: h, session: s, Closed: closed}, nil
+	return Socket{host: h, session: s, Closed: closed, silent: silent}, nil
 }
+
+// nextPing reads short frames, as a client masks them, until a ping has come, and gives its payload.
+func nextPing(r io.Reader) (string, error) {
+	for {
+		var head [6]byte // type, length, mask
+		if _, err := io.ReadFull(r, head[:]); err != nil {
+			return "", err
+		}
+		payload := make([]byte, head[1]&0x7f)
+		if _, err := io.ReadFull(r, payload); err != nil {
+			return "", err
+		}
+		for i := range payload {
+			payload[i] ^= head[2+i%4]
+		}
+		if head[0]&0x0f == websocket.PingMessage {
+			return string(payload), nil
+		}
+	}
+}
+
+// FallSilent has the other side answer no more pings.
+func (s Socket) FallSilent() { s.silent.Store(true) }
 
 // Says hands a text frame to the host, as the reader of the socket does.
 func (s Socket) Says(frame string) {
@@ -152,8 +182,12 @@ func (s Socket) Says(frame string) {
 
 // Drop ends the socket from the other side.
 func (s Socket) Drop() {
-	_ = s.session.conn.Close()
-	s.host.shut(s.session, false)
+	select {
+	case <-s.session.over: // it was dropped before
+	default:
+		_ = s.session.conn.Close()
+		s.host.shut(s.session, false)
+	}
 }
 
 // Refused says whether an error of a request means that nobody listens.

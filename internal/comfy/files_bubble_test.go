@@ -87,8 +87,13 @@ func TestAProcessIsKnownByItsSocketAndElseByItsFile(t *testing.T) {
 		f.put("")
 		same(t, "without a file", process(), first)
 		same(t, "overwrites", f.uploads, []string{"true", "true", "false"})
-		socket.Drop()
 		f.put("") // ComfyUI has emptied the folder at its start
+		socket.FallSilent()
+		if id, err := host.Process(t.Context()); err == nil {
+			t.Errorf("the process is %s although it is not known whether it is the one of the socket", id)
+		}
+		same(t, "overwrites", f.uploads, []string{"true", "true", "false"})
+		socket.Drop()
 		second := process()
 		if second == first {
 			t.Error("the process is the same after a restart")

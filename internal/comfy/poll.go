@@ -39,10 +39,13 @@ func (r *run) checkSocket() {
 
 func (r *run) look(ctx context.Context) {
 	r.looking, r.again = true, false
-	id, place := r.id, r.wantsPlace()
+	id, place, last := r.id, r.wantsPlace(), r.accepted && r.unknown == goneLooks-1
 	r.work.Go(func() {
 		var l looked
 		l.state, l.ending, l.err = r.host.lookup(ctx, id)
+		if session := r.host.current(); l.err == nil && l.state == Unknown && last && session != nil {
+			session.answers(ctx) // or the end of the socket is counted, if ComfyUI was restarted: see disappeared
+		}
 		if l.err == nil && l.state == Pending && place {
 			l = r.host.place(ctx, id)
 		}

@@ -39,6 +39,9 @@ func (h *Host) Process(ctx context.Context) (string, error) {
 			}
 			return id.String(), nil
 		}
+		if known.id != "" && !session.answers(ctx) { // that the process is gone may not have been noticed yet
+			return "", fmt.Errorf("ask %s which process it is: its websocket does not answer", h)
+		}
 		id := known.id
 		if id == "" {
 			id = uuid.NewString()

@@ -138,7 +138,7 @@ func TestEveryFaultOfTheHostHasItsKind(t *testing.T) {
 		"DiskFull":      {comfysim.Fault{Kind: comfysim.FaultDiskFull}, failure.HostSick},
 		"CUDA":          {comfysim.Fault{Kind: comfysim.FaultRaise, Exception: "RuntimeError", Message: "CUDA error: device-side assert triggered"}, failure.HostSick},
 		"Die":           {comfysim.Fault{Kind: comfysim.FaultDie}, failure.HostLost},
-		"DieAndRestart": {comfysim.Fault{Kind: comfysim.FaultDie, Restart: 300 * time.Millisecond}, failure.HostLost}, // far less than a real one takes
+		"DieAndRestart": {comfysim.Fault{Kind: comfysim.FaultDie, Restart: 10 * time.Millisecond}, failure.HostLost},
 		"Freeze":        {comfysim.Fault{Kind: comfysim.FaultFreeze}, failure.HostLost},
 		"Wedge":         {comfysim.Fault{Kind: comfysim.FaultWedge}, failure.HostSick},
 		"SystemExit":    {comfysim.Fault{Kind: comfysim.FaultExitWorker}, failure.Timeout}, // nothing of it is seen from outside

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 const (
 	handshakeTimeout = 5 * time.Second
 	writeTimeout     = 5 * time.Second
+	pongTimeout      = 2 * time.Second
 	// maxFrame bounds one message; ComfyUI itself has no bound, 8 MB were seen.
 	maxFrame   = 256 << 20
 	minBackoff = 100 * time.Millisecond
@@ -34,6 +36,35 @@ type session struct {
 	conn     *websocket.Conn
 	statuses atomic.Int64 // status messages so far
 	silent   atomic.Bool  // closed by this process because nothing came over it
+
+	pings sync.Map      // by payload, of pings whose answers are waited for: chan struct{}
+	over  chan struct{} // closed when its end is counted
+}
+
+// answers sends a ping and waits for the answer, or for the end of the socket to be counted, for at most pongTimeout. After true the
+// process at the other end is the one that opened the socket; one that was restarted in no time may have been asked something else
+// already, before the end of its predecessor's socket was noticed.
+func (s *session) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, pongTimeout)
+	defer cancel()
+	payload, answered := uuid.NewString(), make(chan struct{})
+	s.pings.Store(payload, answered)
+	defer s.pings.Delete(payload)
+	_ = s.conn.WriteControl(websocket.PingMessage, []byte(payload), time.Now().Add(pongTimeout)) // what cannot be sent is not answered
+	select {
+	case <-answered:
+		return true
+	case <-s.over:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// onPong takes in the answer to a ping.
+func (s *session) onPong(payload string) {
+	if answered, waited := s.pings.LoadAndDelete(payload); waited {
+		close(answered.(chan struct{}))
+	}
 }
 
 // Listen keeps the host's websocket open until ctx is done, and returns its cause. It reconnects with a backoff of 0.1 to
@@ -104,7 +135,7 @@ func (h *Host) listenOnce(ctx context.Context) (opened bool, err error) {
 }
 
 func (h *Host) dial(ctx context.Context) (*session, error) {
-	s := &session{clientID: strings.ReplaceAll(uuid.NewString(), "-", "")}
+	s := &session{clientID: strings.ReplaceAll(uuid.NewString(), "-", ""), over: make(chan struct{})}
 	address := h.base
 	address.Scheme = map[string]string{"http": "ws", "https": "wss"}[h.base.Scheme]
 	address.Path = strings.TrimSuffix(address.Path, "/") + "/ws"
@@ -127,7 +158,10 @@ func (h *Host) dial(ctx context.Context) (*session, error) {
 	conn.SetReadLimit(maxFrame)
 	timeout := 2 * h.options.PingInterval
 	conn.SetReadDeadline(time.Now().Add(timeout))
-	conn.SetPongHandler(func(string) error { return conn.SetReadDeadline(time.Now().Add(timeout)) })
+	conn.SetPongHandler(func(payload string) error {
+		s.onPong(payload)
+		return conn.SetReadDeadline(time.Now().Add(timeout))
+	})
 	conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if err := conn.WriteMessage(websocket.TextMessage, []byte(features)); err != nil {
 		conn.Close()
@@ -175,6 +209,7 @@ func (h *Host) shut(s *session, ours bool) {
 	state.Connected = false
 	h.setState(state)
 	h.mu.Unlock()
+	close(s.over)
 	h.lookAll()
 }
 
