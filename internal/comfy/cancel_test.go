@@ -204,7 +204,7 @@ func TestFreeUnloadsModelsAndForgetDeletesOneEntry(t *testing.T) {
 		if err := host.Free(t.Context()); err != nil {
 			t.Error(err)
 		}
-		if err := host.Forget(t.Context(), promptID); err == nil || err.Error() != "order "+address+": /history answers HTTP 500 Internal Server Error" {
+		if err := host.Forget(t.Context(), promptID); err == nil || err.Error() != "send a command to "+address+": /history answers HTTP 500 Internal Server Error" {
 			t.Error(err)
 		}
 		want := []string{`POST /free {"free_memory":true,"unload_models":true}`, `POST /history {"delete":["` + promptID + `"]}`}

@@ -125,8 +125,8 @@ func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventRead
 	if err != nil {
 		return reader, err
 	}
-	anew := reader == nil || !state.Made.Equal(h.made()) || state.Last < reader.Last()
-	if anew {
+	fromFirst := reader == nil || !state.Made.Equal(h.made()) || state.Last < reader.Last()
+	if fromFirst {
 		if reader != nil {
 			reader.Close()
 		}
@@ -135,7 +135,7 @@ func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventRead
 			return nil, err
 		}
 	}
-	busy := !anew && h.grown(state) > historyCalm
+	busy := !fromFirst && h.grown(state) > historyCalm
 	h.dropUnstored(state)
 	if waited, keen := h.wanted(time.Now()); busy && !waited && !keen {
 		return reader, nil

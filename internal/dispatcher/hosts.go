@@ -231,7 +231,7 @@ func (h *hosts) restChanged(name string, now time.Time) {
 	}
 }
 
-// rehome finds out anew of which hosts this dispatcher is the home, until pause returns false.
+// rehome finds out again of which hosts this dispatcher is the home, until pause returns false.
 func (h *hosts) rehome(now time.Time, pause func() bool) {
 	for name, x := range h.known {
 		if home := h.peers.isHome(name); home != x.home {

@@ -91,7 +91,7 @@ func (s *tenantSlots) makeRoom(forgettable func(route.Tenant) bool) {
 	}
 }
 
-// rehome finds out anew of which tenants this dispatcher is the home.
+// rehome finds out again of which tenants this dispatcher is the home.
 func (s *tenantSlots) rehome(pause func() bool) {
 	for tenant := range s.caps {
 		s.apply(tenant)

@@ -21,7 +21,7 @@ type ticketNews struct {
 
 	closed bool // the watch is closed, so that this dispatcher's changes are taken in without it
 	synced bool // the watch has reported all that was there when it began
-	lost   bool // revisions have begun anew: only the watch can report what is stored
+	lost   bool // revisions count from the beginning again: only the watch can report what is stored
 
 	made   time.Time         // when the bucket was made
 	known  uint64            // every change up to this revision has been taken in
@@ -156,8 +156,8 @@ func (n *ticketNews) logged(log queue.TicketLog, asked uint64) {
 	if !n.closed {
 		return
 	}
-	anew := !n.made.IsZero() && !n.made.Equal(log.Made) || log.Last < asked
-	if n.made = log.Made; anew {
+	remade := !n.made.IsZero() && !n.made.Equal(log.Made) || log.Last < asked
+	if n.made = log.Made; remade {
 		n.lost = true
 		return
 	}

@@ -75,7 +75,7 @@ func (t *tickets) inTurn(x route.Ticket, stored, now time.Time) route.Ticket {
 	return x
 }
 
-// rehome finds out anew when tickets become due here, when it is this dispatcher's turn, and which tickets it claims first, since
+// rehome finds out again when tickets become due here, when it is this dispatcher's turn, and which tickets it claims first, since
 // dispatchers have come or gone.
 func (t *tickets) rehome(now time.Time, pause func() bool) {
 	for sequence, due := range t.due {

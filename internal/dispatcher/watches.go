@@ -104,7 +104,7 @@ func (l *loop) peerGone(name string, now time.Time) {
 	l.rehome(now)
 }
 
-// rehome has the parts find out anew of what this dispatcher is the home, since dispatchers have come or gone.
+// rehome has the parts find out again of what this dispatcher is the home, since dispatchers have come or gone.
 func (l *loop) rehome(now time.Time) {
 	l.pressure.peers(l.peers.count())
 	l.sources.leaveToHomes()

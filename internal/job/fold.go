@@ -385,5 +385,5 @@ func (f *Fold) row(at uint32) Row {
 	}
 }
 
-// Anew is an empty fold with the same limit.
+// Anew makes an empty fold with the same limit.
 func (f *Fold) Anew() *Fold { return NewFold(f.limit) }

@@ -91,7 +91,7 @@ type Room struct {
 	again     int64               // when a wait for a warm host ends; 0 = none
 
 	fleet      *Fleet
-	renewed    uint64 // Fleet.renewed when all groups were last to be placed anew
+	renewed    uint64 // Fleet.renewed when all groups were last to be placed again
 	unfinished bool   // see Unfinished
 	frontier   []int
 	passed     []*class // of the search under way: hosts are blocked for them

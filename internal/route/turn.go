@@ -161,7 +161,7 @@ func (r *Room) placeUnplaced(f *Fleet, left int) int {
 	n := 0
 	for ; n < len(r.unplaced) && left > 0; n++ {
 		if g := r.unplaced[n]; len(g.classes) > 0 {
-			r.placeAnew(f, g)
+			r.placeAgain(f, g)
 			left--
 		}
 	}
@@ -180,7 +180,7 @@ func (r *Room) placeChanged(f *Fleet, left int) int {
 		}
 		delete(f.changed, x)
 		for g := r.groups[x.hash]; g != nil; g = g.next {
-			r.placeAnew(f, g)
+			r.placeAgain(f, g)
 			left--
 		}
 	}
@@ -195,14 +195,14 @@ func (r *Room) placeRenewed(f *Fleet, left int) int {
 	}
 	for r.placeAt = min(r.placeAt, len(r.list)); r.placeAt > 0 && left > 0; r.placeAt-- {
 		if g := r.list[r.placeAt-1]; g.renewed != f.renewed && g.facts != nil {
-			r.placeAnew(f, g)
+			r.placeAgain(f, g)
 			left--
 		}
 	}
 	return left
 }
 
-func (r *Room) placeAnew(f *Fleet, g *group) {
+func (r *Room) placeAgain(f *Fleet, g *group) {
 	g.renewed = f.renewed
 	r.place(f, g)
 }
