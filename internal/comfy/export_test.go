@@ -113,13 +113,14 @@ type Socket struct {
 	host    *Host
 	session *session
 	Closed  <-chan struct{} // by this process
+	Pinged  <-chan struct{} // has one for each ping
 	silent  *atomic.Bool
 }
 
 // OpenSocket gives a host a websocket over a pipe.
 func OpenSocket(h *Host) (Socket, error) {
 	ours, theirs := net.Pipe()
-	closed, silent := make(chan struct{}), new(atomic.Bool)
+	closed, pinged, silent := make(chan struct{}), make(chan struct{}, 100), new(atomic.Bool)
 	s := &session{clientID: "socket", over: make(chan struct{})}
 	go func() {
 		defer close(closed)
@@ -132,6 +133,7 @@ func OpenSocket(h *Host) (Socket, error) {
 		_, _ = fmt.Fprintf(theirs, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-Websocket-Accept: %s\r\n\r\n",
 			base64.StdEncoding.EncodeToString(sum[:]))
 		for payload, err := nextPing(reader); err == nil; payload, err = nextPing(reader) {
+			pinged <- struct{}{}
 			if !silent.Load() {
 				s.onPong(payload) // as the reader of the socket does
 			}
@@ -144,7 +146,7 @@ func OpenSocket(h *Host) (Socket, error) {
 	}
 	s.conn = conn
 	h.open(s)
-	return Socket{host: h, session: s, Closed: closed, silent: silent}, nil
+	return Socket{host: h, session: s, Closed: closed, Pinged: pinged, silent: silent}, nil
 }
 
 // nextPing reads short frames, as a client masks them, until a ping has come, and gives its payload.

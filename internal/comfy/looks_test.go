@@ -338,3 +338,29 @@ func TestTheStartLimitCountsForeignPromptsAndNotOurOwn(t *testing.T) {
 		})
 	}
 }
+
+// ComfyUI may answer again before the end of its predecessor's socket is noticed, as on a machine that is very busy.
+func TestAPromptIsGoneOnlyWhenTheSocketAnswersOrHasEnded(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		drops bool
+		want  failure.Kind
+	}{"Restarted": {true, failure.HostLost}, "NoAnswer": {false, failure.Interrupted}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r := runs(t, routes{"GET " + jobPath: after(2*time.Second, job("in_progress"), noJob)}, ours, comfy.Watch{}, func(s comfy.Socket) {
+					s.FallSilent()
+					pass(500 * time.Millisecond)
+					s.Says(statusFrame)
+					s.Says(event("execution_start", ""))
+					<-s.Pinged
+					if pass(time.Second); c.drops {
+						s.Drop()
+					}
+				})
+				same(t, "kind", failure.KindOf(r.err), c.want)
+			})
+		})
+	}
+}
