@@ -61,9 +61,13 @@ func done(c <-chan struct{}) bool {
 func TestAnEndedWatchLeavesNothing(t *testing.T) { //nolint:paralleltest // it looks at all goroutines
 	ctx, nc := t.Context(), connect(t, startNATS(t))
 	q := must(queue.Open(ctx, nc, queue.Config{}))
-	kv := must(must(natsjs.New(nc)).KeyValue(ctx, names.CapabilitiesBucket))
+	js := must(natsjs.New(nc))
+	kv := must(js.KeyValue(ctx, names.CapabilitiesBucket))
 	for n := range 2000 {
 		must(kv.Put(ctx, fmt.Sprint("host-", n), []byte("x")))
+	}
+	for must(js.Stream(ctx, names.JobsStream)).CachedInfo().Sources[0].Active < 0 { // the server begins to read the source a while after Open
+		<-time.After(time.Millisecond)
 	}
 	known := goleak.IgnoreCurrent()
 	for range 20 {

@@ -167,7 +167,7 @@ func TestAPromptThatComfyUIForgotMeanwhileIsLost(t *testing.T) {
 	if got := strings.ReplaceAll(story(chain), " waiting", ""); got != "queued started@a failed@a retrying started@a completed@a" {
 		t.Fatalf("chain is %q", got)
 	}
-	if e := chain[2]; e.Kind != failure.Lost || !strings.Contains(e.Message, "does not have the prompt") {
+	if e := f.await(r, job.Failed); e.Kind != failure.Lost || !strings.Contains(e.Message, "does not have the prompt") {
 		t.Errorf("failed as %s: %s; want lost", e.Kind, e.Message)
 	}
 	f.wantBlockOf("a", sleep(1, 1), "")
