@@ -151,21 +151,7 @@ func TestAMissingNodeIsTheWorkflowsFaultWhereverItIsFound(t *testing.T) {
 // Of a state of progress that comes too soon after another one, the newest is passed on before a result and before the end.
 func TestTheNewestStateOfProgressIsPassedOnBeforeAResultAndTheEnd(t *testing.T) {
 	t.Parallel()
-	h := Host{tracks: map[string]*tracker{}}
-	tr := newTracker("a", shape{})
-	tr.relay = &relay{}
-	h.tracks["a"] = tr
-	now := time.Unix(100, 0)
-	says := func(kind, node string) {
-		now = now.Add(10 * time.Millisecond)
-		h.pass(websocket.TextMessage, []byte(`{"type":"`+kind+`","data":{"prompt_id":"a","node":"`+node+`"}}`), now)
-	}
-	said := func() (nodes []string) {
-		for _, f := range tr.relay.take(now) {
-			nodes = append(nodes, kindAndNode(t, f.Data))
-		}
-		return nodes
-	}
+	r := newRelayed(t)
 	for _, step := range []struct {
 		kind, node string
 		want       []string
@@ -179,19 +165,51 @@ func TestTheNewestStateOfProgressIsPassedOnBeforeAResultAndTheEnd(t *testing.T) 
 		{"progress_state", "7", nil},
 		{"execution_error", "8", []string{"progress_state 7"}},
 	} {
-		says(step.kind, step.node)
-		if diff := cmp.Diff(step.want, said()); diff != "" {
+		r.now = r.now.Add(10 * time.Millisecond)
+		r.says(step.kind, step.node)
+		if diff := cmp.Diff(step.want, r.said()); diff != "" {
 			t.Errorf("after %s %s: %s", step.kind, step.node, diff)
 		}
 	}
-	says("progress_state", "9")
-	if due := tr.due(now.Add(time.Hour)); !due.Equal(tr.relay.sent.Add(statePause)) {
+	r.now = r.now.Add(10 * time.Millisecond)
+	r.says("progress_state", "9")
+	if due := r.tracker.due(r.now.Add(time.Hour)); !due.Equal(r.tracker.relay.sent.Add(statePause)) {
 		t.Errorf("it is due at %s", due)
 	}
-	now = now.Add(statePause)
-	if diff := cmp.Diff([]string{"progress_state 9"}, said()); diff != "" || !tr.due(now).Equal(now) {
+	r.now = r.now.Add(statePause)
+	if diff := cmp.Diff([]string{"progress_state 9"}, r.said()); diff != "" || !r.tracker.due(r.now).Equal(r.now) {
 		t.Errorf("when it is due: %s", diff)
 	}
+}
+
+// relayed is a prompt whose frames are passed on.
+type relayed struct {
+	t       *testing.T
+	host    Host
+	tracker *tracker
+	now     time.Time
+}
+
+func newRelayed(t *testing.T) *relayed {
+	t.Helper()
+	r := &relayed{t: t, tracker: newTracker("a", shape{}), now: time.Unix(100, 0)}
+	r.tracker.relay = &relay{}
+	r.host.tracks = map[string]*tracker{"a": r.tracker}
+	return r
+}
+
+// says has a frame come over the websocket.
+func (r *relayed) says(kind, node string) {
+	r.host.pass(websocket.TextMessage, []byte(`{"type":"`+kind+`","data":{"prompt_id":"a","node":"`+node+`"}}`), r.now)
+}
+
+// said gives what is passed on now.
+func (r *relayed) said() (nodes []string) {
+	r.t.Helper()
+	for _, f := range r.tracker.relay.take(r.now) {
+		nodes = append(nodes, kindAndNode(r.t, f.Data))
+	}
+	return nodes
 }
 
 func kindAndNode(t *testing.T, frame []byte) string {

@@ -94,31 +94,18 @@ func TestTheTimeOfAFileIsThatOfItsTagWhereBothAgree(t *testing.T) {
 
 func TestAStateOfProgressKeepsItsPlaceAmongTheFrames(t *testing.T) {
 	t.Parallel()
-	h := Host{tracks: map[string]*tracker{}}
-	tr := newTracker("a", shape{})
-	tr.relay = &relay{}
-	h.tracks["a"] = tr
-	now := time.Unix(100, 0)
-	says := func(kind, node string) {
-		h.pass(1, []byte(`{"type":"`+kind+`","data":{"prompt_id":"a","node":"`+node+`"}}`), now)
-	}
-	said := func() (nodes []string) {
-		for _, f := range tr.relay.take(now) {
-			nodes = append(nodes, kindAndNode(t, f.Data))
-		}
-		return nodes
-	}
-	says("progress_state", "1")
-	says("executing", "2")
-	now = now.Add(statePause)
-	says("progress_state", "3")
-	says("progress_state", "4")
-	says("executing", "5")
-	if diff := cmp.Diff([]string{"progress_state 1", "executing 2", "progress_state 3", "executing 5"}, said()); diff != "" {
+	r := newRelayed(t)
+	r.says("progress_state", "1")
+	r.says("executing", "2")
+	r.now = r.now.Add(statePause)
+	r.says("progress_state", "3")
+	r.says("progress_state", "4")
+	r.says("executing", "5")
+	if diff := cmp.Diff([]string{"progress_state 1", "executing 2", "progress_state 3", "executing 5"}, r.said()); diff != "" {
 		t.Error(diff)
 	}
-	now = now.Add(statePause)
-	if diff := cmp.Diff([]string{"progress_state 4"}, said()); diff != "" {
+	r.now = r.now.Add(statePause)
+	if diff := cmp.Diff([]string{"progress_state 4"}, r.said()); diff != "" {
 		t.Error(diff)
 	}
 }

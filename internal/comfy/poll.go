@@ -44,7 +44,7 @@ func (r *run) look(ctx context.Context) {
 		var l looked
 		l.state, l.ending, l.err = r.host.lookup(ctx, id)
 		if session := r.host.current(); l.err == nil && l.state == Unknown && last && session != nil {
-			session.answers(ctx) // or the end of the socket is counted, if ComfyUI was restarted: see disappeared
+			session.answers(ctx) // when it returns, the end of a dead socket is counted, by which disappeared knows a restart
 		}
 		if l.err == nil && l.state == Pending && place {
 			l = r.host.place(ctx, id)

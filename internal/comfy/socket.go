@@ -41,9 +41,9 @@ type session struct {
 	over  chan struct{} // closed when its end is counted
 }
 
-// answers sends a ping and waits for the answer, or for the end of the socket to be counted, for at most pongTimeout. After true the
-// process at the other end is the one that opened the socket; one that was restarted in no time may have been asked something else
-// already, before the end of its predecessor's socket was noticed.
+// answers sends a ping and waits for the answer, or until the end of the socket is counted, for at most pongTimeout. True means that
+// the process that accepted the socket still runs. An open socket alone does not: a ComfyUI that was restarted quickly may answer
+// requests before the end of the socket to its former process is noticed.
 func (s *session) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, pongTimeout)
 	defer cancel()
