@@ -192,7 +192,7 @@ func membersOf(value []byte) []string {
 // HasAPIKeys reports whether keys were given to the fleet for a job, by its body.
 func HasAPIKeys(body []byte) bool {
 	const field = `"api_keys"`
-	if !bytes.Contains(body, []byte(field)) {
+	if !bytes.Contains(body, []byte(`_keys"`)) { // as File does
 		return false
 	}
 	body = trim(body)

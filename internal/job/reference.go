@@ -17,7 +17,7 @@ const (
 
 // File is the name of the file that has the workflow of a job; empty when the job has it itself.
 func File(body []byte) string {
-	if !bytes.Contains(body, []byte(fileField[1:])) { // without the quotation mark, which is so frequent that the search took 1 µs more
+	if !bytes.Contains(body, []byte(`_file"`)) { // its end is searched faster than the whole, whose letters are frequent
 		return ""
 	}
 	body = trim(body)

@@ -34,6 +34,13 @@ func (q *Queue) store(ctx context.Context, msg *nats.Msg) (uint64, error) {
 
 // decodeAck reads a publish ack and gives the sequence of the stored message, which is at least 1.
 func decodeAck(body []byte) (uint64, error) {
+	r := plainReader{src: string(body)}
+	r.text(`{"stream":"`)
+	r.optional(`,"domain":"`)
+	sequence := r.count(`,"seq":`)
+	if r.must(`}`); r.whole() && sequence > 0 {
+		return uint64(sequence), nil
+	}
 	var ack struct {
 		Error    *natsjs.APIError `json:"error"`
 		Sequence uint64           `json:"seq"`

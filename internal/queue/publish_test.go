@@ -17,6 +17,18 @@ func TestAnAckGivesTheSequenceOfTheStoredMessage(t *testing.T) {
 	}
 }
 
+// An everyday ack is read without encoding/json, which takes more allocations; each job has three.
+func TestAnEverydayAckIsReadWithoutDecodingIt(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	for _, body := range []string{`{"stream":"COMFY_EVENTS","seq":17}`, `{"stream":"COMFY_EVENTS","domain":"hub","seq":17}`} {
+		if got, err := queue.DecodeAck([]byte(body)); got != 17 || err != nil {
+			t.Errorf("%s gives %d and %v, want 17", body, got, err)
+		}
+		if n := testing.AllocsPerRun(10, func() { _, _ = queue.DecodeAck([]byte(body)) }); n > 2 {
+			t.Errorf("to read %s allocates %.0f times", body, n)
+		}
+	}
+}
+
 func TestAnAnswerWithoutASequenceIsNoAck(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{``, `+OK`, `{}`, `{"stream":"COMFY_EVENTS"}`, `{"stream":"COMFY_EVENTS","seq":0}`, `{"seq":"17"}`, `{"seq":-1}`} {

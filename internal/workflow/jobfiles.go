@@ -1,7 +1,6 @@
 package workflow
 
 import (
-	"bytes"
 	"strings"
 )
 
@@ -34,7 +33,7 @@ func (g *Graph) isJobFile(in member, folder string) bool {
 		return false
 	}
 	for at := value; at < g.next(value); at++ {
-		if g.kind(at) == kindString && bytes.ContainsAny(g.inside(at), `/\`) && isJobPath(string(g.text(at)), folder) {
+		if g.kind(at) == kindString && hasSlash(g.inside(at)) && isJobPath(string(g.text(at)), folder) {
 			return true
 		}
 	}

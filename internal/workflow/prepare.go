@@ -217,7 +217,7 @@ func (w *writer) respell(n *node, in member) {
 		}
 	}
 	value, name := in.value(), w.name(in)
-	if w.kind(value) == kindString && bytes.ContainsAny(w.inside(value), `/\`) {
+	if w.kind(value) == kindString && hasSlash(w.inside(value)) {
 		if text := w.text(value); isChoice(text) {
 			change(value, name, slashes(text))
 		}

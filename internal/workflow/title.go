@@ -71,12 +71,12 @@ var products = []struct{ word, makes string }{
 func (g *Graph) makes() string {
 	found := len(products)
 	for i := range g.nodes {
-		class := strings.ToLower(string(g.text(g.nodes[i].class)))
-		if !strings.Contains(class, "save") && !strings.Contains(class, "preview") && !strings.Contains(class, "combine") && !strings.Contains(class, "export") {
+		class := lower(make([]byte, 0, 64), g.text(g.nodes[i].class))
+		if !contains(class, "save", "preview", "combine", "export") {
 			continue
 		}
 		for k, p := range products[:found] {
-			if strings.Contains(class, p.word) {
+			if contains(class, p.word) {
 				found = k
 				break
 			}
