@@ -174,7 +174,9 @@ func (w *writer) node(n *node) {
 		}
 		w.input(n, in)
 	}
-	w.addMissing(n, given)
+	if len(given) > 0 {
+		w.addMissing(n, given)
+	}
 }
 
 func (w *writer) addMissing(n *node, given map[string]string) {
