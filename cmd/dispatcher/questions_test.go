@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,19 +17,25 @@ import (
 // until runs a command until its output has all words: the dispatchers receive a change a moment later.
 func (f *fleet) until(t *testing.T, args []string, words ...string) {
 	t.Helper()
+	var out, say string
+	eventually(t, func() bool {
+		_, out, say = f.ask(t, "", args...)
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out+say, w) })
+	}, func() string { return fmt.Sprintf("%v: waited in vain for %q in %q %q", args, words, out, say) })
+}
+
+// eventually asks again and again until something is done, and fails with its text when it never is.
+func eventually(t *testing.T, done func() bool, text func() string) {
+	t.Helper()
 	deadline := time.NewTimer(testTimeout)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		_, out, say := f.ask(t, "", args...)
-		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(out+say, w) }) {
-			return
-		}
+	for !done() {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("%v: waited in vain for %q in %q %q", args, words, out, say)
+			t.Fatal(text())
 		}
 	}
 }

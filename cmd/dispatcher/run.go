@@ -179,7 +179,7 @@ func (r *runCmd) dispatcher(
 	cfg := dispatcher.Config{
 		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: int64(r.MaxInput),
 		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
-		Pools: route.SurveyOptions{PoolLabel: r.PoolLabel, Target: r.TargetWait}, Settings: r.settings(),
+		Pools: route.SurveyOptions{PoolLabel: r.PoolLabel, Target: r.TargetWait}, Settings: r.settings(), CountEvents: r.HTTP != "",
 	}
 	if traces != nil {
 		cfg.JobEnded = traces.JobEnded

@@ -199,8 +199,8 @@ func (s *stage) dispatcher(ctx context.Context, i int) error {
 		return err
 	}
 	cfg := dispatcher.Config{
-		HistoryRows: s.cfg.HistoryRows,
-		Name:        name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
+		HistoryRows: s.cfg.HistoryRows, CountEvents: s.cfg.Observed,
+		Name: name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
 	}
 	if s.cfg.Observed {
 		if cfg.JobEnded, err = s.traced(ctx, q); err != nil {

@@ -35,7 +35,8 @@ type Config struct {
 	Version     string        // semantic, shown by the API
 	Pools       route.SurveyOptions
 	Settings    []queue.Setting    // that the call settings shows
-	JobEnded    func(queue.JobEnd) // called for each job that ends, on one of all dispatchers; must not wait
+	CountEvents bool               // events of attempts, ends of jobs and blocks are counted for metrics, each by one of the dispatchers that do so
+	JobEnded    func(queue.JobEnd) // called for each job that ends, on one of the dispatchers that have it or count events; must not wait
 	Logger      *slog.Logger       // default discards
 	Registerer  prometheus.Registerer
 }

@@ -99,6 +99,19 @@ func TestADispatcherCountsWhatItDoes(t *testing.T) {
 	})
 }
 
+// Each event is delivered to one of the dispatchers that count. One whose metrics nobody reads takes none away from the others.
+func TestADispatcherWhoseMetricsNobodyReadsLeavesTheEventsToTheOthers(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		counting, silent := prometheus.NewRegistry(), prometheus.NewRegistry()
+		s.dispatcher(dispatcher.Config{Registerer: counting, CountEvents: true})
+		s.dispatcher(dispatcher.Config{Registerer: silent})
+		s.tallied(jetstream.Note{Subject: "comfy.events.jobs.acme.x.started", Body: []byte("{}")})
+		s.want("counted", exported(t, counting)["attempts_started_total"], "acme 1; ")
+		s.want("left alone", exported(t, silent)["attempts_started_total"], "")
+	})
+}
+
 func TestTheEndOfEachJobIsPassedOn(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

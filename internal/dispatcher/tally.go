@@ -224,8 +224,12 @@ func (l *tenantLabels) forget(now time.Time) {
 	}
 }
 
-// tallyLoop counts until ctx ends, and passes on which jobs have ended.
+// tallyLoop counts until ctx ends, and passes on which jobs have ended. A dispatcher whose metrics nobody can read leaves the events to
+// the others, in whose counts they would be missing.
 func (d *Dispatcher) tallyLoop(ctx context.Context) error {
+	if !d.cfg.CountEvents && d.cfg.JobEnded == nil {
+		return nil
+	}
 	return d.q.Tally(ctx, func(n jetstream.Note) {
 		d.metrics.count(&n)
 		if d.cfg.JobEnded == nil {

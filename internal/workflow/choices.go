@@ -120,7 +120,9 @@ func isChoice(s []byte) bool {
 func slashed(choice string) string { return strings.ReplaceAll(choice, `\`, "/") }
 
 // hasSlash says whether a text may name something in a folder, as Linux or Windows writes it.
-func hasSlash(text []byte) bool { return bytes.IndexByte(text, '/') >= 0 || bytes.IndexByte(text, '\\') >= 0 }
+func hasSlash(text []byte) bool {
+	return bytes.IndexByte(text, '/') >= 0 || bytes.IndexByte(text, '\\') >= 0
+}
 
 // slashes is slashed of bytes, which it leaves as they are.
 func slashes(choice []byte) []byte {
