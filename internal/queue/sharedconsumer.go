@@ -51,8 +51,8 @@ func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
 	}
 }
 
-// durable makes a durable consumer that is missing. When the Config has an AckWait, it is set on a consumer of COMFY_JOBS. All
-// other settings of an existing consumer are kept.
+// durable makes a durable consumer that is missing. When the Config has an AckWait, it is set on a consumer of COMFY_JOBS. On one that
+// NATS would keep for ever, how long NATS is to keep it is set. All other settings of an existing consumer are kept.
 func (q *Queue) durable(ctx context.Context, stream string, want natsjs.ConsumerConfig) (natsjs.Consumer, error) {
 	consumer, err := q.js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, natsjs.ErrConsumerNotFound) {
@@ -62,11 +62,17 @@ func (q *Queue) durable(ctx context.Context, stream string, want natsjs.Consumer
 		return nil, fmt.Errorf("open consumer %s of %s: %w", want.Durable, stream, err)
 	}
 	cfg := consumer.CachedInfo().Config
-	if stream == names.JobsStream && q.cfg.AckWait != 0 && cfg.AckWait != q.cfg.AckWait {
+	before := cfg
+	if stream == names.JobsStream && q.cfg.AckWait != 0 {
 		cfg.AckWait = q.cfg.AckWait
+	}
+	if cfg.InactiveThreshold == 0 {
+		cfg.InactiveThreshold = want.InactiveThreshold
+	}
+	if cfg.AckWait != before.AckWait || cfg.InactiveThreshold != before.InactiveThreshold {
 		consumer, err = q.js.UpdateConsumer(ctx, stream, cfg)
 	}
-	return consumer, wrap(err, "set AckWait of consumer %s", want.Durable)
+	return consumer, wrap(err, "update consumer %s", want.Durable)
 }
 
 const (

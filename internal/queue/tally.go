@@ -14,16 +14,18 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// tallyBatch is how many events are asked for at once.
-const tallyBatch = 256
+const (
+	tallyBatch = 256       // events that are asked for at once
+	tallyKept  = time.Hour // for which NATS keeps the place in the events when no dispatcher asks
+)
 
 // Tally calls tell for the events that begin or end attempts, for those that end jobs, and for those of blocks, each on one of all
-// dispatchers that call Tally. It begins with the events that are stored after the first call ever. Events are not acked: what a
-// process has received and not counted when it dies is lost, as its counts are. failed is called with every error. It returns when
-// ctx has ended.
+// dispatchers that call Tally. It begins with the events that are stored after the first call, and after the first one that comes when
+// no dispatcher has called it for an hour. Events are not acked: what a process has received and not counted when it dies is lost, as
+// its counts are. failed is called with every error. It returns when ctx has ended.
 func (q *Queue) Tally(ctx context.Context, tell func(jetstream.Note), failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
-		Durable: names.TallyConsumer, DeliverPolicy: natsjs.DeliverNewPolicy, AckPolicy: natsjs.AckNonePolicy,
+		Durable: names.TallyConsumer, DeliverPolicy: natsjs.DeliverNewPolicy, AckPolicy: natsjs.AckNonePolicy, InactiveThreshold: tallyKept,
 		FilterSubjects: []string{names.StartedEvents, names.CompletedEvents, names.DeadEvents, names.CancelledEvents, names.FailedEvents, names.AllBlockEvents},
 	})
 	p, err := q.puller(open, func(msg *nats.Msg) {

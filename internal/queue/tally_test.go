@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -69,5 +70,40 @@ func TestEachEndIsTalliedByOneDispatcher(t *testing.T) {
 	loops.Wait()
 	if diff := cmp.Diff(want, seen); diff != "" {
 		t.Errorf("want (-) and got (+):\n%s", diff)
+	}
+}
+
+// A dispatcher that counts again after days is not given all that has happened meanwhile. Earlier versions had NATS keep the place for ever.
+func TestThePlaceOfTheCountsIsKeptForAnHour(t *testing.T) {
+	t.Parallel()
+	server := must(natsserver.Start(natsserver.Config{Port: -1, StoreDir: t.TempDir()}))
+	t.Cleanup(func() { _ = server.Close() })
+	js := must(natsjs.New(connect(t, server.URL())))
+	q := openWith(t, server.URL(), queue.Config{})
+	for name, before := range map[string]*natsjs.ConsumerConfig{
+		"new": nil, "of an earlier version": {Durable: "tally", DeliverPolicy: natsjs.DeliverNewPolicy, AckPolicy: natsjs.AckNonePolicy},
+	} {
+		if before != nil {
+			must(js.CreateConsumer(t.Context(), "COMFY_EVENTS", *before))
+		}
+		stop, cancel := context.WithCancel(t.Context())
+		var loop sync.WaitGroup
+		loop.Go(func() { _ = q.Tally(stop, func(jetstream.Note) {}, func(err error) { t.Error(err) }) })
+		kept := time.Duration(0)
+		bounded, end := context.WithTimeout(stop, time.Minute)
+		for kept == 0 && bounded.Err() == nil {
+			if c, err := js.Consumer(t.Context(), "COMFY_EVENTS", "tally"); err == nil {
+				kept = c.CachedInfo().Config.InactiveThreshold
+			}
+		}
+		end()
+		if kept != time.Hour {
+			t.Errorf("%s: the place is kept for %v, want an hour", name, kept)
+		}
+		cancel()
+		loop.Wait()
+		if err := js.DeleteConsumer(t.Context(), "COMFY_EVENTS", "tally"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

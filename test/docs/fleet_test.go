@@ -79,7 +79,7 @@ func startFleet(t *testing.T) (*nats.Conn, *queue.Queue) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := dispatcher.New(q, dispatcher.Config{})
+	d, err := dispatcher.New(q, dispatcher.Config{CountEvents: true})
 	if err != nil {
 		t.Fatal(err)
 	}
