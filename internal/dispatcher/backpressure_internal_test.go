@@ -86,3 +86,39 @@ func TestCreditWaitsForAMomentOrUntilADeliveryIsOver(t *testing.T) {
 		same(t, "then", p.credit(t.Context(), job.Usual), 1)
 	})
 }
+
+func TestATenantThatPublishesFarMoreHoldsNoLineForAMinute(t *testing.T) {
+	t.Parallel()
+	p := newBackpressure()
+	p.peers(1)
+	p.line.rate.Store(100)
+	p.line.holds.Store(30)
+	p.pending(job.Usual, 100)
+	p.mixed(true, noonUTC)
+	most := func(after time.Duration) int { return p.line.most(int(job.Usual), noonUTC.Add(after)) }
+	same(t, "within the minute, and afterwards", []int{most(time.Minute - 1), most(time.Minute)}, []int{512, 30})
+}
+
+func TestEnoughIsInHandWhenAQuickFleetHasTwoPullsOfIt(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		hand, rate int64
+		stuck      bool
+		enough     bool
+	}{
+		"enough":              {hand: 64, rate: 160, enough: true},
+		"one job less":        {hand: 63, rate: 160},
+		"a slower fleet":      {hand: 64, rate: 159},
+		"slots that it lacks": {hand: 64, rate: 160, stuck: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var l line
+			l.hand[9].Store(c.hand - 1) // those of every priority count
+			l.hand[0].Store(1)
+			l.rate.Store(c.rate)
+			l.stuck.Store(c.stuck)
+			same(t, "enough", l.enoughInHand(), c.enough)
+		})
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -178,5 +179,79 @@ func TestHostsWhoseHomeClaimsNothingGetWaitingJobsFromTheOthers(t *testing.T) {
 		}
 		s.pass(10*time.Second + presenceTTL)
 		s.want("jobs left", s.left(), 0)
+	})
+}
+
+// Another dispatcher claims the ticket a moment earlier. Its lease is not touched, whatever else goes wrong.
+func TestAJobThatAnotherDispatcherHasClaimedIsLeftToIt(t *testing.T) {
+	t.Parallel()
+	for name, fails := range map[string]string{"AllIsRead": "none", "ItsChainCannotBeRead": "last x"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				s.dispatcher(dispatcher.Config{})
+				s.submit("x")
+				s.pass(time.Second)
+				ticket := s.tickets()[0]
+				s.mu.Lock()
+				s.cut = func(effect string) error {
+					if strings.HasPrefix(effect, "claim ") {
+						s.set(names.WaitingBucket, ticket.Key(), nil, -1)
+					}
+					if strings.HasPrefix(effect, fails) {
+						return errCut
+					}
+					return nil
+				}
+				s.mu.Unlock()
+				s.host("a", s.accepts("a"))
+				s.pass(5 * time.Second)
+				s.want("claims", len(s.done("claim ")), 1)
+				s.want("offers", s.done("offer"), []string{})
+				s.want("leases that are kept", s.done("secure"), []string{})
+			})
+		})
+	}
+}
+
+// A dispatcher that was frozen puts the ticket after its job went elsewhere.
+func TestTheLateTicketOfARunningJobDoesNothing(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.runs("a", map[job.ID]outcome{"x": {takes: 10 * time.Minute}})
+		sequence := s.submit("x")
+		s.pass(time.Second)
+		ticket := queue.Ticket{
+			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1), Attempt: 1,
+			Received: s.Now(),
+		}
+		if _, err := s.PutTicket(t.Context(), &ticket); err != nil {
+			t.Fatal(err)
+		}
+		s.runs("b", nil)
+		s.pass(5 * time.Second)
+		s.want("tickets", len(s.tickets()), 0)
+		s.want("offers", len(s.done("offer")), 1)
+		s.want("jobs", s.left(), 1)
+	})
+}
+
+func TestAJobWhoseTimeIsOverEndsWithAllItsAttempts(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.runs("a", map[job.ID]outcome{"x": {kind: failure.Transient, message: "not now"}})
+		s.submit("x", func(spec *job.Spec) {
+			spec.ExpiresIn, spec.RetryDelay = job.Duration(time.Minute), job.Duration(time.Hour)
+		})
+		s.pass(30 * time.Second)
+		offers := len(s.done("offer"))
+		s.failsOnceAt("chain x", 2) // the first is read with the ticket, the second for the end
+		s.pass(2*ackWait + time.Minute)
+		s.want("reason", s.lastOf("x").Reason, failure.Expired)
+		s.want("attempts", len(s.lastOf("x").Attempts), 1)
+		s.want("leases that were kept", len(s.done("secure")), 1)
+		s.want("offers after its time", len(s.done("offer"))-offers, 0)
 	})
 }

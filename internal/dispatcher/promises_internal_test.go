@@ -138,3 +138,26 @@ func TestOnlySoManyChainsAreReadAtOnce(t *testing.T) {
 	s.lookAtDue(noonUTC.Add(time.Minute))
 	same(t, "then", len(s.looks), 33)
 }
+
+func TestALookKnowsWhetherTheOfferWasAnswered(t *testing.T) {
+	t.Parallel()
+	s := newPromiseScene()
+	answered := map[job.ID]bool{}
+	s.look = func(key idKey, p promise) { answered[key.id] = p.answered }
+	s.accepted(ownedJob(t, "acme", 1, 1), "a", noonUTC)
+	s.unanswered(ownedJob(t, "acme", 2, 1), "b", noonUTC)
+	s.lookAtDue(noonUTC.Add(time.Minute))
+	same(t, "answered", answered, map[job.ID]bool{"acme-1": true, "acme-2": false})
+}
+
+func TestASecondPublishOfAJobIsNoDoubtAboutItsHost(t *testing.T) {
+	t.Parallel()
+	s := newPromiseScene()
+	o := ownedJob(t, "acme", 1, 1)
+	s.accepted(o, "a", noonUTC)
+	second, message := *o, *o.job
+	message.Sequence = 9
+	second.job = &message
+	s.again(&second, noonUTC)
+	same(t, "record and promises", []any{s.rests.hasRecord("a"), len(s.open)}, []any{false, 1})
+}

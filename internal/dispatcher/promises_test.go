@@ -157,10 +157,34 @@ func TestAJobThatItsHostHasAckedAndNotBegunEnds(t *testing.T) {
 			state := queue.HostState{Host: "x", Instance: "i", Serial: 2, State: queue.Online, Slots: 1, Time: s.Now()}
 			return queue.Reply{Answer: queue.Accepted, State: state.Abridged()}, nil
 		})
-		s.submit("y")
+		s.submitAs("acme", 8, "y")
 		s.pass(ackWait + 2*time.Second)
 		s.want("chain", s.story("y"), "queued cancelled")
+		end := s.lastOf("y")
+		s.want("priority and workflow", fmt.Sprint(end.Priority, " ", end.Hash), fmt.Sprint(8, " ", hashOf(t, 1)))
 	})
+}
+
+// Its chain moves on between the look at its promise and the lease.
+func TestAJobThatGoesOnWhileItIsTakenBackIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []job.EventKind{job.Waiting, job.Started, job.Cancelled} {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				s.dispatcher(dispatcher.Config{})
+				swallow := s.swallows("hole")
+				s.host("hole", swallow)
+				s.submit("y")
+				s.pass(time.Second)
+				s.host("good", s.completes("good"))
+				s.meanwhile("secure", func() { s.goOn("y", kind) })
+				s.pass(ackWait + 2*time.Second)
+				s.want("chain", s.story("y"), "queued "+string(kind))
+				s.want("offers elsewhere", s.done("offer y to good"), []string{})
+			})
+		})
+	}
 }
 
 // Two offers without an answer may come from a machine that was frozen. An agent that does not answer and extends the lease has the

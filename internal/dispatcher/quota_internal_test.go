@@ -146,3 +146,32 @@ func TestWhatCannotBeCountedRefusesNobody(t *testing.T) {
 		same(t, "when it can be counted again", s.take(1, 7), false)
 	})
 }
+
+func TestOfManyTenantsOnlyThoseThatAreNotCountedNowAreForgotten(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q, begun := newQuotas(), time.Now()
+		for n := range accountsMost - 1 {
+			q.account(job.Tenant(ownedName(n))).counted = begun
+		}
+		passTime(time.Minute)
+		q.account("fits").counted = begun
+		same(t, "as many as are kept", len(q.accounts), accountsMost)
+		q.account("a minute later").counted = begun
+		same(t, "while they may be used again", len(q.accounts), accountsMost+1)
+		passTime(1)
+		kept := []job.Tenant{"has jobs", "is counted", "takes turns", "was counted"}
+		for _, tenant := range kept {
+			q.accounts[tenant] = &account{turn: make(chan struct{}, 1)}
+		}
+		q.accounts["has jobs"].add(&admitted{})
+		q.accounts["is counted"].counting = true
+		q.accounts["takes turns"].turn <- struct{}{}
+		q.accounts["was counted"].counted = time.Now()
+		q.account("next")
+		for _, tenant := range kept {
+			same(t, string(tenant), q.accounts[tenant] != nil, true)
+		}
+		same(t, "left", len(q.accounts), len(kept)+1)
+	})
+}

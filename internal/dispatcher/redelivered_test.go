@@ -221,5 +221,89 @@ func TestAStartedJobWhoseHostIsGoneIsTriedAgainElsewhere(t *testing.T) {
 		s.want("chain", s.story("x"), "queued started failed retrying started completed")
 		lost, _, err := s.LastOf(t.Context(), "acme", "x", job.Failed)
 		s.want("the attempt that is lost", fmt.Sprint(lost.Host, " ", lost.Kind, " ", lost.Message, err), "gone lost host gone and its agent are gone<nil>")
+		s.want("offers to the host that is gone", s.done("offer x to gone"), []string{})
+	})
+}
+
+func TestASecondPublishOfARunningIdIsDropped(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.runs("a", map[job.ID]outcome{"x": {takes: time.Minute}})
+		first := s.submit("x")
+		s.pass(time.Second)
+		s.submit("x")
+		s.pass(time.Second)
+		s.want("jobs", s.left(), 1)
+		s.want("offers", len(s.done("offer")), 1)
+		_, err := s.Stored(t.Context(), first)
+		s.want("reading the first", err, nil)
+	})
+}
+
+// Until it is known whose the chain is, nothing is done with the message.
+func TestAMessageThatMayBeASecondPublishWaitsForItsLease(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		effect string
+		nth    int
+	}{"TheQueuedEvent": {"last x", 2}, "TheFirstMessage": {"read 1", 1}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				s.dispatcher(dispatcher.Config{})
+				s.submit("x")
+				s.pass(time.Second)
+				s.failsOnceAt(c.effect, c.nth)
+				s.submit("x")
+				s.pass(time.Second)
+				s.want("jobs", s.left(), 2)
+				s.want("tickets", len(s.tickets()), 1)
+				s.want("ticket", s.tickets()[0].Sequence, 1)
+				s.pass(ackWait + time.Second)
+				s.want("jobs afterwards", s.left(), 1)
+			})
+		})
+	}
+}
+
+// The extensions of its lease are lost for a while, and it is delivered once more.
+func TestAStartedJobThatIsGivenBackToItsHostIsDeliveredNoMore(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.runs("a", map[job.ID]outcome{"x": {takes: 10 * time.Minute}})
+		s.submit("x")
+		s.pass(time.Second)
+		s.mu.Lock()
+		s.cut = func(effect string) error {
+			if strings.HasPrefix(effect, "extend "+string(leaseOf(1, 1))) {
+				return errDropped
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		s.pass(3 * time.Minute)
+		s.want("deliveries", s.done("deliver"), []string{"deliver " + string(leaseOf(1, 1)), "deliver " + string(leaseOf(1, 2))})
+		s.want("chain", s.story("x"), "queued started")
+	})
+}
+
+func TestAJobWhoseOldChainIsRenewedIsOfferedBehindTheNewEvent(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		sequence := s.submit("x")
+		s.deliver(job.Usual)
+		s.goOn("x", job.Queued, func(e *job.Event) { e.Sequence, e.Hash, e.Time = sequence, hashOf(t, 1), s.Now().Add(-eventsAge/2) })
+		var behind []uint64
+		accepts := s.accepts("a")
+		s.host("a", func(o *queue.Offer) (queue.Reply, error) {
+			behind = append(behind, o.LastInChain)
+			return accepts(o)
+		})
+		s.dispatcher(dispatcher.Config{})
+		s.pass(ackWait + time.Second)
+		s.want("chain", s.story("x"), "queued waiting started")
+		s.want("offered behind", behind, []uint64{2})
 	})
 }

@@ -170,3 +170,28 @@ func TestSlotsThatAreRemovedByHandAreFree(t *testing.T) {
 		s.want("afterwards", s.story("x"), "queued waiting:over_cap started")
 	})
 }
+
+// The host's word that a job is over may come long before the job's last event; from then on the slot is looked at once a second.
+func TestASlotWhoseJobEndsLongAfterItLeftItsHostIsSoonFree(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.allow("acme", queue.TenantSettings{Weight: 1, MaxRunning: 1})
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		s.host("b", s.accepts("b"))
+		s.submit("x", prefers("a"))
+		s.pass(time.Second)
+		s.submit("y", prefers("b"))
+		s.pass(time.Second)
+		s.want("y while x runs", s.story("y"), "queued waiting:over_cap")
+		over := queue.HostState{Host: "a", Instance: "i", Serial: 9, State: queue.Online, Slots: 1, Time: s.Now()}
+		s.beat(over)
+		over.Ended = &queue.EndedJob{Tenant: "acme", Job: "x", Hash: hashOf(t, 1), Success: true}
+		s.broadcast(over)
+		s.pass(9 * time.Second)
+		s.want("y while the files of x are under way", s.story("y"), "queued waiting:over_cap")
+		s.goOn("x", job.Completed)
+		s.pass(2 * time.Second)
+		s.want("y when x has ended", s.story("y"), "queued waiting:over_cap started")
+	})
+}

@@ -124,3 +124,18 @@ func TestALongRoomIsLookedAtInBatches(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyTheHomeOfATicketReadsItsJob(t *testing.T) {
+	t.Parallel()
+	s := newRemovedScene(t, peersOf("other"))
+	away, home := ticketOf(ownedJob(t, "acme", 1, 1), 4), ticketOf(ownedJob(t, "acme", 2, 1), 4)
+	away.Job, home.Job = route.JobID(nameAwayFromHome("job-%d")), route.JobID(nameAtHome("job-%d"))
+	s.short, s.sample, s.since = map[job.Lane]bool{acme5: true}, 1, 4
+	same(t, "of a lane that is short", []doubt{s.judge(&away), s.judge(&home)}, []doubt{ticketFine, ticketDoubtful})
+	same(t, "samples after that", s.sample, 1)
+	s.short = nil
+	same(t, "of a whole lane", []doubt{s.judge(&away), s.judge(&home)}, []doubt{ticketFine, ticketDoubtful})
+	same(t, "samples left", s.sample, 0)
+	away.Revision, s.since = 0, 5
+	same(t, "one whose revision is not known yet", s.judge(&away), ticketFine)
+}

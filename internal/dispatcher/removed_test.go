@@ -205,3 +205,40 @@ func TestNothingIsLookedForWhileTheStreamCannotBeCounted(t *testing.T) {
 		s.want("chain", s.story("gone"), "queued waiting:none_capable cancelled")
 	})
 }
+
+// Its agent may ack it a moment before it tells of its end.
+func TestARunningJobWithALateTicketIsNotCancelledWhenItIsTakenOutOfTheStream(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		sequence := s.begunBefore("x")
+		s.goOn("x", job.Started, func(e *job.Event) { e.Host, e.Attempt = "a", 1 })
+		ticket := queue.Ticket{
+			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1), Attempt: 1,
+			Received: s.Now(),
+		}
+		if _, err := s.PutTicket(t.Context(), &ticket); err != nil {
+			t.Fatal(err)
+		}
+		s.remove(sequence)
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Minute)
+		s.want("chain", s.story("x"), "queued started")
+	})
+}
+
+func TestASecondPublishOfARunningJobWhoseFirstIsGoneDoesNotBeginItAgain(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.runs("a", map[job.ID]outcome{"x": {takes: 20 * time.Second}})
+		first := s.submit("x")
+		s.pass(time.Second)
+		s.remove(first)
+		s.submit("x")
+		s.pass(10 * time.Second)
+		s.want("chain", s.story("x"), "queued started")
+		s.pass(ackWait)
+		s.want("chain at the end", s.story("x"), "queued started completed")
+		s.want("jobs", s.left(), 0)
+	})
+}

@@ -123,3 +123,114 @@ func TestAHostThatSaysThatEachAttemptIsTheFirstGetsNoMore(t *testing.T) {
 		s.want("attempts", len(s.lastOf("x").Attempts), 2)
 	})
 }
+
+// An effect of settling fails once. The lease of the job runs out long after the check.
+func TestAFailureThatCannotBeSettledIsSettledAgainBeforeItsLeaseRunsOut(t *testing.T) {
+	t.Parallel()
+	broken := outcome{takes: 2 * time.Second, kind: failure.ExecutionError, message: "boom"}
+	invalid := outcome{takes: 2 * time.Second, kind: failure.InvalidWorkflow, message: "boom"}
+	lost := outcome{takes: 2 * time.Second, kind: failure.HostLost, message: "gone"}
+	const again, once = "queued started failed retrying started completed", "queued started failed dead:not_retryable"
+	for name, c := range map[string]struct {
+		a, b   outcome
+		effect string
+		at     time.Duration // from then on the effect is awaited
+		end    string
+	}{
+		"WhetherItIsTheFirst":  {a: broken, effect: "first x", at: time.Second, end: again},
+		"TheStrike":            {a: broken, effect: "strike a", at: time.Second, end: again},
+		"TheStrikeOfALoss":     {a: lost, effect: "strike a", at: time.Second, end: again},
+		"TheRetry":             {a: broken, effect: "append retrying", at: time.Second, end: again},
+		"TheLetter":            {a: invalid, effect: "bury x", at: time.Second, end: once},
+		"TheEnd":               {a: invalid, effect: "append dead", at: time.Second, end: once},
+		"TheChainOfTheSecond":  {a: broken, b: broken, effect: "chain x", at: 3 * time.Second, end: "queued started failed retrying started failed dead:workflow_fault"},
+		"TheLetterOfTheSecond": {a: broken, b: broken, effect: "bury x", at: 3 * time.Second, end: "queued started failed retrying started failed dead:workflow_fault"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				s.dispatcher(dispatcher.Config{Policy: route.Policy{MaxFailures: 9}})
+				s.runs("a", map[job.ID]outcome{"x": c.a})
+				s.runs("b", map[job.ID]outcome{"x": c.b})
+				s.submit("x", prefers("a"))
+				s.pass(c.at)
+				s.failsOnceAt(c.effect, 1)
+				s.pass(settleWait + 5*time.Second)
+				s.want("chain", s.story("x"), c.end)
+			})
+		})
+	}
+}
+
+func TestAFailureWhoseJobWasTakenOutOfTheStreamEndsIt(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.runs("a", map[job.ID]outcome{"x": {takes: 2 * time.Second, kind: failure.ExecutionError, message: "boom"}})
+		sequence := s.submit("x")
+		s.pass(time.Second)
+		s.remove(sequence)
+		s.pass(2 * time.Second)
+		s.want("chain", s.story("x"), "queued started failed dead:not_retryable")
+		s.want("attempts", len(s.lastOf("x").Attempts), 1)
+		s.pass(settleWait)
+		s.want("failures that are not settled", s.unsettled(), 0)
+	})
+}
+
+// A failed event that comes again when the chain has moved on: only of an ended job the delivery is acked.
+func TestAFailureOfALaterAttemptThatWasSettledAcksOnlyAnEndedJob(t *testing.T) {
+	t.Parallel()
+	for next, left := range map[job.EventKind]int{job.Dead: 0, job.Retrying: 1} {
+		t.Run(string(next), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				sequence := s.begunBefore("x")
+				s.failedOn("x", sequence, 2, func(e *job.Event) { e.Kind = failure.InvalidWorkflow })
+				s.goOn("x", next)
+				s.dispatcher(dispatcher.Config{})
+				s.pass(time.Second)
+				s.want("jobs before the lease runs out", s.left(), left)
+			})
+		})
+	}
+}
+
+// Another process moves the chain on between the letter and the event.
+func TestAJobIsLeftToTheOneThatWasFasterThanItsEnd(t *testing.T) {
+	t.Parallel()
+	for next, c := range map[job.EventKind]struct{ letters, left int }{
+		job.Started: {letters: 0, left: 1}, job.Dead: {letters: 1, left: 0}, // two dead events share their letter
+	} {
+		t.Run(string(next), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				s.dispatcher(dispatcher.Config{})
+				s.submit("x", func(spec *job.Spec) { spec.ExpiresIn = job.Duration(time.Minute) })
+				s.pass(30 * time.Second)
+				s.meanwhile("append dead", func() { s.goOn("x", next) })
+				s.pass(32 * time.Second)
+				s.want("last event", s.lastOf("x").EventKind, next)
+				s.want("letters", len(s.letters), c.letters)
+				s.want("jobs", s.left(), c.left)
+			})
+		})
+	}
+}
+
+func TestAJobOfAWorkflowThatTakesHostsDownIsOfferedToNone(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{Policy: longBlocks})
+		for _, host := range []string{"a", "b"} {
+			s.runs(host, map[job.ID]outcome{"x": {takes: 100 * time.Millisecond, kind: failure.HostLost, message: "gone"}})
+		}
+		s.submit("x")
+		s.awaitEvent("x", job.Dead)
+		s.runs("c", nil)
+		s.submit("y")
+		s.pass(time.Second)
+		s.want("the next", s.lastOf("y").Reason, failure.TakesHostsDown)
+		s.want("offers of it", s.done("offer y"), []string{})
+	})
+}

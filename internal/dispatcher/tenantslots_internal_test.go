@@ -212,3 +212,18 @@ func TestTheSlotsOfATenantAtHomeElsewhereAreNotRead(t *testing.T) {
 	s.rehome(always)
 	same(t, "read when it has come home", s.read, []string{string(elsewhere)})
 }
+
+func TestOnlyCapsThatMayBeForgottenMakeRoom(t *testing.T) {
+	t.Parallel()
+	s := newSlotScene(t, newPeers("me"))
+	for n := range capsMost - 2 {
+		s.caps[route.Tenant(ownedName(n))] = true
+	}
+	s.caps["stays"] = true
+	forgettable := func(tenant route.Tenant) bool { return tenant != "stays" }
+	s.makeRoom(forgettable)
+	same(t, "one less than may be known", len(s.caps), capsMost-1)
+	s.caps["last"] = true
+	s.makeRoom(forgettable)
+	same(t, "as many as may be known", []any{len(s.caps), s.capped("stays")}, []any{1, true})
+}
