@@ -15,6 +15,11 @@ func Retried(ctx context.Context, begins bool, once func(context.Context) error)
 	return retried(ctx, begins, once)
 }
 
+// GetPiece asks for a piece of a file once.
+func (c *Client) GetPiece(ctx context.Context, r FileRequest) (FileAnswer, error) {
+	return c.getPiece(ctx, r)
+}
+
 // AnswerClock is the clock that is set by answers.
 type AnswerClock struct{ answerClock }
 
