@@ -135,8 +135,8 @@ func TestThePausesBetweenSocketsDoubleUntilOneOpens(t *testing.T) {
 			}
 			return nil, errors.New("nobody is there")
 		})
-		for i, pause := range []time.Duration{100, 200, 400, 800, 1600, 3200, 5000, 5000, 100, 200, 400} {
-			pause *= time.Millisecond
+		for i, ms := range []int{100, 200, 400, 800, 1600, 3200, 5000, 5000, 100, 200, 400} {
+			pause := time.Duration(ms) * time.Millisecond
 			if took := times[i+1] - times[i]; took < pause/2 || took >= pause*3/2 {
 				t.Errorf("pause %d was %s, want about %s", i+1, took, pause)
 			}
