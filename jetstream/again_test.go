@@ -27,12 +27,16 @@ func TestACallThatChangesNothingIsSentAgainWhenNoAnswerComes(t *testing.T) {
 		"waiting":   func() error { _, err := acme.Waiting(t.Context(), jetstream.WaitingRequest{}); return err },
 		"workflows": func() error { _, err := acme.Workflows(t.Context(), jetstream.WorkflowsRequest{}); return err },
 		"webhooks":  func() error { _, err := acme.Webhooks(t.Context(), jetstream.WebhooksRequest{}); return err },
+		"file.get": func() error {
+			_, err := acme.GetPiece(t.Context(), jetstream.FileRequest{Name: "acme/a"})
+			return err
+		},
 		"file.stat": func() error { _, err := acme.StatFile(t.Context(), "acme/a"); return err },
 	} {
 		var asked atomic.Int64
 		answerAll(t, url, "comfy.tenants.acme."+call, func(msg *nats.Msg) {
 			if asked.Add(1) > 1 {
-				_ = msg.Respond([]byte("{}"))
+				_ = msg.RespondMsg(&nats.Msg{Header: nats.Header{"Comfy-File-Size": {"2"}, "Comfy-Offset": {"0"}}, Data: []byte("{}")})
 			}
 		})
 		if err := ask(); err != nil || asked.Load() < 2 {

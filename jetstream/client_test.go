@@ -92,6 +92,10 @@ func TestARefusedPublishSaysWhyAndWhatToDo(t *testing.T) {
 			_, err := acme.Submit(t.Context(), 5, jetstream.Spec{ID: "a.b", Workflow: spec.Workflow})
 			return err
 		},
+		func() error { // the ids of our own jobs
+			_, err := acme.Submit(t.Context(), 5, jetstream.Spec{ID: "j-1", Workflow: spec.Workflow})
+			return err
+		},
 		func() error { _, err := jetstream.NewClient(nc, "a.b").Submit(t.Context(), 5, spec); return err },
 	} {
 		if err := wrong(); err == nil || !strings.Contains(err.Error(), "a tenant has 1 to 64") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -86,15 +87,17 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 func TestFollowWithoutADispatcherIsAnError(t *testing.T) {
 	t.Parallel()
 	nc := connect(t, startNATS(t))
-	for _, err := range jetstream.NewClient(nc, "acme").Follow(t.Context(), 0) {
-		if err == nil || !strings.Contains(err.Error(), "no dispatcher is running") {
-			t.Errorf("it is told %v", err)
+	acme, none := jetstream.NewClient(nc, "acme"), jetstream.NewClient(nc, "a.b")
+	for name, items := range map[string]iter.Seq[error]{
+		"All": errorsOf(acme.Follow(t.Context(), 0)), "Many": errorsOf(acme.FollowMany(t.Context(), []jetstream.ID{"one"})),
+	} {
+		if errs := slices.Collect(items); len(errs) != 1 || !errors.Is(errs[0], nats.ErrNoResponders) || !strings.Contains(errs[0].Error(), "no dispatcher is running") {
+			t.Errorf("%s: it is told %v", name, errs)
 		}
 	}
-	for _, err := range jetstream.NewClient(nc, "a.b").FollowMany(t.Context(), []jetstream.ID{"one"}) {
-		if _, bad := errors.AsType[*jetstream.BadRequest](err); !bad {
-			t.Errorf("a name that is no tenant's is told %v", err)
-		}
+	errs := slices.Collect(errorsOf(none.FollowMany(t.Context(), []jetstream.ID{"one"})))
+	if len(errs) != 1 || jetstream.Code(errs[0]) != "400" {
+		t.Errorf("a name that is no tenant's is told %v", errs)
 	}
 }
 

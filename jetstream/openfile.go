@@ -85,8 +85,12 @@ func (c *Client) getPiece(ctx context.Context, r FileRequest) (FileAnswer, error
 		return FileAnswer{}, err
 	}
 	a, err := fileAnswer(r.Name, msg)
-	if err == nil && len(a.Body) > 0 && a.Offset != r.Offset {
+	switch {
+	case err != nil:
+	case len(a.Body) > 0 && a.Offset != r.Offset:
 		err = &Failed{Message: fmt.Sprintf("read file %s: the answer begins at byte %d instead of %d", r.Name, a.Offset, r.Offset)}
+	case len(a.Body) == 0 && a.Offset >= r.Offset && r.Offset < a.Size: // below r.Offset it says how far the dispatcher has searched
+		err = &Failed{Message: fmt.Sprintf("read file %s: the answer has no bytes, and of %d the byte %d was asked for", r.Name, a.Size, r.Offset)}
 	}
 	return a, err
 }

@@ -73,6 +73,11 @@ func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }
 // SetTransport answers the host's requests by something else than a connection.
 func SetTransport(h *Host, t http.RoundTripper) { h.client.Transport = t }
 
+// SetDial opens the connections of the host's websockets in another way.
+func SetDial(h *Host, dial func(ctx context.Context, network, address string) (net.Conn, error)) {
+	h.dialer.NetDialContext = dial
+}
+
 // What small functions make of their input.
 var (
 	Moment      = moment

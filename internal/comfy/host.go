@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // Options of a Host. The zero value works.
@@ -40,6 +42,7 @@ type Host struct {
 	options Options
 	log     *slog.Logger
 	client  *http.Client
+	dialer  websocket.Dialer
 	threads threads // of ComfyUI's process, where they can be seen
 
 	changed    chan struct{}
@@ -107,6 +110,7 @@ func New(baseURL string, o Options) (*Host, error) {
 		h.threads.witness = newWitness(u.Hostname(), h.port(), "python")
 	}
 	h.client = newClient(h.options)
+	h.dialer = websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: handshakeTimeout}
 	return h, nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
 )
 
 // onDisk is a ComfyUI whose folders lie under base, as far as uploads and the questions about folders go.
@@ -83,5 +85,35 @@ func TestClearDeletesNothingWhereTheProofIsMissing(t *testing.T) {
 	}
 	if _, err := os.Stat(mine); err != nil {
 		t.Error(err)
+	}
+}
+
+// A folder that cannot be opened any more may be elsewhere now, such as that of a ComfyUI that was installed anew.
+func TestAFolderThatHasMovedIsLookedForAgain(t *testing.T) {
+	t.Parallel()
+	before, now, id := t.TempDir(), t.TempDir(), uuid.NewString()
+	answers := onDisk(t, before, []string{"main.py", "--base-directory", before})
+	host, _ := inBubble(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answers.ServeHTTP(w, r) }), comfy.Options{})
+	clearAll := func() {
+		if err := host.Clear(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+	clearAll()
+	for _, kind := range []string{"output", "temp", "input"} {
+		if err := os.RemoveAll(filepath.Join(before, kind)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(now, kind, "comfyherd", id), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answers = onDisk(t, now, []string{"main.py", "--base-directory", now})
+	clearAll() // here it turns out
+	clearAll()
+	for _, kind := range []string{"output", "temp", "input"} {
+		if _, err := os.Stat(filepath.Join(now, kind, "comfyherd", id)); err == nil {
+			t.Errorf("a folder of %s is still there", kind)
+		}
 	}
 }

@@ -146,8 +146,7 @@ func (h *Host) dial(ctx context.Context) (*session, error) {
 		request := http.Request{Header: header}
 		request.SetBasicAuth(h.user.Username(), password)
 	}
-	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: handshakeTimeout}
-	conn, response, err := dialer.DialContext(ctx, address.String(), header)
+	conn, response, err := h.dialer.DialContext(ctx, address.String(), header)
 	if err != nil {
 		if response != nil {
 			return nil, fmt.Errorf("open websocket to %s: HTTP status %d: %w", h, response.StatusCode, err)
