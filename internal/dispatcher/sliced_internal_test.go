@@ -4,6 +4,7 @@ import (
 	"iter"
 	"maps"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -55,6 +56,63 @@ func TestBackgroundWorkThatIsBegunAnewIsGivenUp(t *testing.T) {
 	first = ""
 	c.stop()
 	same(t, "at the end of the loop", []any{first, c.left()}, []any{"given up", false})
+}
+
+func TestWorkThatWasGivenUpIsToldSoAtEachPause(t *testing.T) {
+	t.Parallel()
+	went := 0
+	b := newSlicedWork(func(pause func() bool) {
+		for range 200 {
+			if pause() {
+				went++
+			}
+		}
+	})
+	_, _ = b.next()
+	b.stop()
+	same(t, "pauses after which it was to go on", went, 31)
+}
+
+func TestASliceEndsAfterThreeTenthsOfAMillisecond(t *testing.T) {
+	t.Parallel()
+	for step, want := range map[time.Duration]int{5 * time.Microsecond: 64, 9374 * time.Nanosecond: 64, 9375 * time.Nanosecond: 32, time.Millisecond: 32} {
+		synctest.Test(t, func(t *testing.T) {
+			done := 0
+			b := newSlicedWork(func(pause func() bool) {
+				for goOn := true; goOn; goOn = pause() {
+					passTime(step)
+					done++
+				}
+			})
+			same(t, "more to do", b.advance(), true)
+			same(t, "steps of "+step.String(), done, want)
+			b.stop()
+		})
+	}
+}
+
+func TestBackgroundWorksTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, first, second := background{}, 0, 0
+		slow := func(done *int) func(pause func() bool) {
+			return func(pause func() bool) {
+				for range 64 {
+					passTime(time.Millisecond)
+					*done++
+					pause()
+				}
+			}
+		}
+		c.begin("first", slow(&first))
+		c.begin("second", slow(&second))
+		var seen [][2]int
+		for c.left() {
+			c.advance()
+			seen = append(seen, [2]int{first, second})
+		}
+		same(t, "steps after each turn", seen[:4], [][2]int{{32, 0}, {32, 32}, {64, 32}, {64, 64}})
+	})
 }
 
 // What is put while the keys that are gone are looked for is not gone.
