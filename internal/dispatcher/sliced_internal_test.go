@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"iter"
 	"maps"
 	"testing"
@@ -112,6 +113,35 @@ func TestBackgroundWorksTakeTurns(t *testing.T) {
 			seen = append(seen, [2]int{first, second})
 		}
 		same(t, "steps after each turn", seen[:4], [][2]int{{32, 0}, {32, 32}, {64, 32}, {64, 64}})
+	})
+}
+
+func TestACallIsAnsweredWhenAllSlicesAreDone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, done, over := newLoopScene(t, Config{}), 0, make(chan struct{})
+		defer close(over)
+		go func() {
+			for {
+				select {
+				case happened := <-s.inbox:
+					happened(noonUTC)
+				case <-over:
+					return
+				}
+			}
+		}()
+		err := s.d.answerInSlices(t.Context(), func(pause func() bool) {
+			for range 100 {
+				passTime(time.Millisecond)
+				done++
+				pause()
+			}
+		})
+		same(t, "steps", []any{done, err == nil}, []any{100, true})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		same(t, "when the caller has gone", s.d.answerInSlices(ctx, func(func() bool) {}) != nil, true)
 	})
 }
 

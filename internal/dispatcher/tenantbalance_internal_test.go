@@ -36,6 +36,14 @@ func TestAWindowOfDeliveriesEndsAfterAQuarterOfASecond(t *testing.T) {
 	same(t, "at its end, when only one tenant's have come", s.comes("acme", 1, 0, 500*time.Millisecond), false)
 }
 
+func TestAWindowOfDeliveriesEndsWithTheHundredAndTwentyEighth(t *testing.T) {
+	t.Parallel()
+	s := newBalanceScene()
+	s.comes("acme", 64, 0, 0)
+	same(t, "before", s.comes("bolt", 63, 0, 0), false)
+	same(t, "then", s.comes("bolt", 1, 0, 0), true)
+}
+
 func TestFewDeliveriesShowNoBalance(t *testing.T) {
 	t.Parallel()
 	for deliveries, want := range map[int]bool{31: false, 32: true} {

@@ -92,6 +92,30 @@ func TestTicketsThatWaitNoMoreDoNotComeBackWhenDispatchersDo(t *testing.T) {
 	p.put("other", noonUTC)
 	s.rehome(noonUTC, always)
 	same(t, "in the room", s.room.Len(), 0)
+	s.put(s.inTurn(x, noonUTC, noonUTC))
+	s.lapse(&x)
+	same(t, "one that lapses", []int{s.room.Len(), len(s.due)}, []int{0, 0})
+}
+
+func TestTicketsAreNotLookedAtAgainWhenThatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	p := peersOf()
+	s := newTicketScene(t, p)
+	x := ticketOf(ownedJob(t, "acme", 1, 1), 1)
+	x.Job, x.NotBefore = route.JobID(nameAwayFromHome("job-%d")), noonUTC.Add(time.Minute)
+	s.put(s.inTurn(x, noonUTC, noonUTC))
+	p.put("other", noonUTC)
+	s.rehome(noonUTC, func() bool { return false })
+	got, _ := s.room.Get(1)
+	same(t, "due", got.NotBefore.UTC(), noonUTC.Add(time.Minute))
+}
+
+func TestHostsThatATicketNeedNotAvoidAnyMoreAreLeftToNobody(t *testing.T) {
+	t.Parallel()
+	s := newTicketScene(t, peersOf("other"))
+	x := ticketOf(ownedJob(t, "acme", 1, 1), 1)
+	x.Job, x.Avoid, x.AvoidUntil = route.JobID(nameAwayFromHome("job-%d")), []string{"a"}, noonUTC
+	same(t, "avoided until", s.inTurn(x, noonUTC, noonUTC.Add(time.Millisecond)).AvoidUntil, noonUTC)
 }
 
 func TestTheDispatcherThatIsFirstAtATicketIsFoundAgainWhenOthersCome(t *testing.T) {

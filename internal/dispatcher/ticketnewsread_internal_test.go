@@ -35,6 +35,20 @@ func TestWhatTheWatchOfTicketsHasReportedIsKnown(t *testing.T) {
 	same(t, "with a ticket that is none", []uint64{n.known, n.top}, []uint64{6, 6})
 }
 
+func TestAWatchOfTicketsThatBeginsAgainKnowsNothing(t *testing.T) {
+	t.Parallel()
+	n := newNewsOfTickets()
+	n.found(ticketAt("a", 5), noonUTC)
+	n.received(ticketAt("b", 9), noonUTC)
+	n.look(noonUTC)
+	n.logged(queue.TicketLog{Made: noonUTC, Last: 9}, 5)
+	n.logged(queue.TicketLog{Made: noonUTC.Add(1), Last: 9}, 5)
+	same(t, "before", []any{n.lost, n.known, n.top, n.goal}, []any{true, uint64(5), uint64(9), uint64(9)})
+	n.watched(&queue.Change[queue.Ticket]{Phase: queue.Reset})
+	same(t, "afterwards", []any{n.synced, n.lost, n.made.IsZero(), n.known, n.top, n.goal}, []any{false, false, true, uint64(0), uint64(0), uint64(0)})
+	same(t, "kept of those beyond the gap", len(n.ahead)+len(n.newest), 0)
+}
+
 // While the watch is open it reports this dispatcher's own changes too.
 func TestNewsOfTicketsAreTakenInOnceOnlyWhileTheWatchIsOpen(t *testing.T) {
 	t.Parallel()
