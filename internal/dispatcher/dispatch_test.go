@@ -66,6 +66,7 @@ func TestTheSlotOfAJobThatIsNotOfferedGoesToAnother(t *testing.T) {
 				s.want("offers", s.done("offer"), []string{"offer y to a"})
 				s.want("chain", s.story("x"), c.story)
 				s.want("leases kept", len(s.done("secure")), c.secured)
+				s.want("tickets", len(s.done("ticket")), 0)
 			})
 		})
 	}
@@ -113,6 +114,8 @@ func TestAJobThatExpiresWhileItIsClaimedIsNotOffered(t *testing.T) {
 		s.pass(time.Second)
 		s.want("offers", s.done("offer"), []string{"offer y to a"})
 		s.want("tickets that were written", len(s.done("ticket"))-tickets, 0)
+		s.want("ends", len(s.done("append dead")), 1)
+		s.want("acks", len(s.done("ack")), 1)
 	})
 }
 

@@ -81,8 +81,9 @@ func TestAWorkflowIsProvenForEachTenantByItself(t *testing.T) {
 	t.Parallel()
 	p, o := guiltScene(t)
 	at := pair{"a", o.job.Graph.Hash()}
-	p.putStrikes(at, &route.Strikes{Guilty: map[route.Tenant]string{"acme": "two hosts went down", "bolt": "and two more"}})
-	p.putStrikes(at, &route.Strikes{Guilty: map[route.Tenant]string{"bolt": "and two more"}})
+	p.putStrikes(at, &route.Strikes{Guilty: map[route.Tenant]string{"acme": "two hosts went down"}})
+	p.putStrikes(pair{"b", at.hash}, &route.Strikes{Guilty: map[route.Tenant]string{"bolt": "and two more"}})
+	p.putStrikes(at, &route.Strikes{})
 	other := ownedJob(t, "bolt", 2, 1)
 	same(t, "the tenant whose proof is gone", []any{chosen(p.fleet, o, noonUTC), p.proof(o.tenantHash())}, []any{"a", ""})
 	same(t, "the other one", []any{chosen(p.fleet, other, noonUTC), p.proof(other.tenantHash()) != ""}, []any{"", true})

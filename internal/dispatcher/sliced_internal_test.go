@@ -134,8 +134,9 @@ func TestACallIsAnsweredWhenAllSlicesAreDone(t *testing.T) {
 		err := s.d.answerInSlices(t.Context(), func(pause func() bool) {
 			for range 100 {
 				passTime(time.Millisecond)
-				done++
-				pause()
+				if done++; !pause() {
+					return
+				}
 			}
 		})
 		same(t, "steps", []any{done, err == nil}, []any{100, true})
