@@ -184,6 +184,15 @@ func TestATicketIsRelayedWithItsRevisionWhenItIsWritten(t *testing.T) {
 	same(t, "is told", len(s.inbox), 0)
 }
 
+func TestInASmallFleetNoTicketIsRelayed(t *testing.T) {
+	t.Parallel()
+	s, w, _ := newTicketWrites(t, 6)
+	s.news.relaying.Store(false)
+	w.revision = 7
+	same(t, "error", s.d.putTicket(t.Context(), wireTicket(ownedJob(t, "acme", 3, 1))), nil)
+	same(t, "told", len(s.inbox), 0)
+}
+
 func TestAClaimCountsOnlyWhenTheTicketStoodAsItWasKnown(t *testing.T) {
 	t.Parallel()
 	s, w, told := newTicketWrites(t, 6)
