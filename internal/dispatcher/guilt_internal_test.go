@@ -70,6 +70,39 @@ func TestTheOtherLossesOfATenantsWorkflow(t *testing.T) {
 	same(t, "when strikes are gone", []int{len(p.otherLosses(o.tenantHash(), "")), len(p.suspicions)}, []int{0, 0})
 }
 
+func TestOneProofIsEnough(t *testing.T) {
+	t.Parallel()
+	p, o := guiltScene(t)
+	p.putStrikes(pair{"a", o.job.Graph.Hash()}, &route.Strikes{Guilty: map[route.Tenant]string{"acme": "two hosts went down"}})
+	same(t, "runs", chosen(p.fleet, o, noonUTC), "")
+}
+
+func TestAWorkflowIsProvenForEachTenantByItself(t *testing.T) {
+	t.Parallel()
+	p, o := guiltScene(t)
+	at := pair{"a", o.job.Graph.Hash()}
+	p.putStrikes(at, &route.Strikes{Guilty: map[route.Tenant]string{"acme": "two hosts went down"}})
+	p.putStrikes(pair{"b", at.hash}, &route.Strikes{Guilty: map[route.Tenant]string{"bolt": "and two more"}})
+	p.putStrikes(at, &route.Strikes{})
+	other := ownedJob(t, "bolt", 2, 1)
+	same(t, "the tenant whose proof is gone", []any{chosen(p.fleet, o, noonUTC), p.proof(o.tenantHash())}, []any{"a", ""})
+	same(t, "the other one", []any{chosen(p.fleet, other, noonUTC), p.proof(other.tenantHash()) != ""}, []any{"", true})
+	p.lost(&queue.EndedJob{Tenant: "bolt", Job: "x", Hash: at.hash, Kind: failure.HostLost}, noonUTC)
+	p.settled(other.tenantHash(), "x")
+	same(t, "the other one when a loss is settled", chosen(p.fleet, other, noonUTC), "")
+}
+
+func TestSuspicionsOfOneHostOutliveThoseOfAnother(t *testing.T) {
+	t.Parallel()
+	p, o := guiltScene(t)
+	hash := o.job.Graph.Hash()
+	suspects := &route.Strikes{Suspects: []route.Suspicion{{Tenant: "acme", Job: "x"}}}
+	p.putStrikes(pair{"a", hash}, suspects)
+	p.putStrikes(pair{"b", hash}, suspects)
+	p.putStrikes(pair{"a", hash}, &route.Strikes{})
+	same(t, "losses", len(p.otherLosses(o.tenantHash(), "")), 1)
+}
+
 func TestASuccessSpeaksForItsWorkflowForAnHour(t *testing.T) {
 	t.Parallel()
 	s, hash := newSuccesses(), hashOfGraph(t, 1)

@@ -49,6 +49,16 @@ func TestAJobWaitsInHandForTenTimesAsLongWhileManyLeave(t *testing.T) {
 	same(t, "after a second", late(noonUTC.Add(1001*time.Millisecond)), []uint64{2})
 }
 
+func TestNoJobStaysLongerInHandWhileOnlySomeLeave(t *testing.T) {
+	t.Parallel()
+	h := newTestHand()
+	h.add(ownedJob(t, "acme", 1, 1), noonUTC)
+	for range manyPlaced {
+		h.pressure.placed(noonUTC)
+	}
+	same(t, "late", len(h.takeLate(noonUTC.Add(100*time.Millisecond))), 1)
+}
+
 func TestTheNewestJobOfWhoHasMostMakesRoomForWhoHasFewer(t *testing.T) {
 	t.Parallel()
 	h := newTestHand()

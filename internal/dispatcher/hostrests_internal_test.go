@@ -77,3 +77,26 @@ func TestOnlyAHostThatCallsItselfOnlineCountsAsResting(t *testing.T) {
 	r.forgetOld(noonUTC.Add(5*time.Second + 15*time.Minute + 1))
 	same(t, "forgotten", r.hasRecord("a"), false)
 }
+
+func TestDoubtsAreCountedApartFromJobsThatWereNotBegun(t *testing.T) {
+	t.Parallel()
+	r, _ := restScene()
+	r.notBegun("a", true, noonUTC)
+	over := noonUTC.Add(5 * time.Second)
+	r.notBegun("a", false, noonUTC)
+	same(t, "why", r.of("a", noonUTC).text(), "2 jobs were given to it, and it has begun none of them")
+	r.notBegun("a", false, over)
+	same(t, "rests after two doubts", r.of("a", over) != nil, false)
+	r.notBegun("a", false, over)
+	same(t, "rests after three", r.of("a", over) != nil, true)
+}
+
+func TestADoubtIsRememberedAlthoughTheHostHasNotRested(t *testing.T) {
+	t.Parallel()
+	r, _ := restScene()
+	r.notBegun("a", false, noonUTC)
+	r.forgetOld(noonUTC.Add(15 * time.Minute))
+	same(t, "remembered", r.hasRecord("a"), true)
+	r.forgetOld(noonUTC.Add(15*time.Minute + 1))
+	same(t, "forgotten", r.hasRecord("a"), false)
+}

@@ -205,3 +205,22 @@ func TestDeadJobsAreListedAndRequeuedByWhatTheyDiedOf(t *testing.T) {
 		s.want("requeued again", operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{Signature: one}).Count, 0)
 	})
 }
+
+func TestHostsAreListedPageByPage(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		for _, host := range []string{"a", "b", "c"} {
+			s.host(host, s.accepts(host))
+		}
+		s.dispatcher(dispatcher.Config{})
+		page := func(after string) (text string) {
+			a := operator[queue.HostsAnswer](s, "hosts", queue.HostsRequest{After: after, Limit: 2})
+			for i := range a.Hosts {
+				text += a.Hosts[i].Host
+			}
+			return text + "," + a.Next
+		}
+		s.want("first page", page(""), "ab,b")
+		s.want("second page", page("b"), "c,")
+	})
+}

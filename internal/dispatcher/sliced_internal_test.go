@@ -1,9 +1,11 @@
 package dispatcher
 
 import (
+	"context"
 	"iter"
 	"maps"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -55,6 +57,93 @@ func TestBackgroundWorkThatIsBegunAnewIsGivenUp(t *testing.T) {
 	first = ""
 	c.stop()
 	same(t, "at the end of the loop", []any{first, c.left()}, []any{"given up", false})
+}
+
+func TestWorkThatWasGivenUpIsToldSoAtEachPause(t *testing.T) {
+	t.Parallel()
+	went := 0
+	b := newSlicedWork(func(pause func() bool) {
+		for range 200 {
+			if pause() {
+				went++
+			}
+		}
+	})
+	_, _ = b.next()
+	b.stop()
+	same(t, "pauses after which it was to go on", went, 31)
+}
+
+func TestASliceEndsAfterThreeTenthsOfAMillisecond(t *testing.T) {
+	t.Parallel()
+	for step, want := range map[time.Duration]int{5 * time.Microsecond: 64, 9374 * time.Nanosecond: 64, 9375 * time.Nanosecond: 32, time.Millisecond: 32} {
+		synctest.Test(t, func(t *testing.T) {
+			done := 0
+			b := newSlicedWork(func(pause func() bool) {
+				for goOn := true; goOn; goOn = pause() {
+					passTime(step)
+					done++
+				}
+			})
+			same(t, "more to do", b.advance(), true)
+			same(t, "steps of "+step.String(), done, want)
+			b.stop()
+		})
+	}
+}
+
+func TestBackgroundWorksTakeTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, first, second := background{}, 0, 0
+		slow := func(done *int) func(pause func() bool) {
+			return func(pause func() bool) {
+				for range 64 {
+					passTime(time.Millisecond)
+					*done++
+					pause()
+				}
+			}
+		}
+		c.begin("first", slow(&first))
+		c.begin("second", slow(&second))
+		var seen [][2]int
+		for c.left() {
+			c.advance()
+			seen = append(seen, [2]int{first, second})
+		}
+		same(t, "steps after each turn", seen[:4], [][2]int{{32, 0}, {32, 32}, {64, 32}, {64, 64}})
+	})
+}
+
+func TestACallIsAnsweredWhenAllSlicesAreDone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, done, over := newLoopScene(t, Config{}), 0, make(chan struct{})
+		defer close(over)
+		go func() {
+			for {
+				select {
+				case happened := <-s.inbox:
+					happened(noonUTC)
+				case <-over:
+					return
+				}
+			}
+		}()
+		err := s.d.answerInSlices(t.Context(), func(pause func() bool) {
+			for range 100 {
+				passTime(time.Millisecond)
+				if done++; !pause() {
+					return
+				}
+			}
+		})
+		same(t, "steps", []any{done, err == nil}, []any{100, true})
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		same(t, "when the caller has gone", s.d.answerInSlices(ctx, func(func() bool) {}) != nil, true)
+	})
 }
 
 // What is put while the keys that are gone are looked for is not gone.

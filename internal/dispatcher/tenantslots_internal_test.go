@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -157,6 +158,24 @@ func TestTheUsualCapHoldsForTenantsWithoutSettings(t *testing.T) {
 	same(t, "ceiling", room.CountsAs("acme", 9), 3)
 	x.remove("acme")
 	same(t, "no ceiling", room.CountsAs("acme", 9), 9)
+}
+
+func TestUsualCapsAreForgottenWhenTheyAreTooManyAndThoseOfSettingsAreNot(t *testing.T) {
+	t.Parallel()
+	s := newSlotScene(t, newPeers("me"))
+	x := newTenants(tenants{
+		fleet: s.fleet, room: route.NewRoom(), slots: s.tenantSlots, quotas: newQuotas(), changes: s.changes,
+		usual: queue.TenantSettings{Weight: 1, MaxRunning: 1},
+	})
+	x.put("bolt", &queue.TenantSettings{Weight: 1, MaxRunning: 2})
+	for n := len(s.caps); n < capsMost-1; n++ {
+		s.caps[route.Tenant("usual-"+strconv.Itoa(n))] = true
+	}
+	x.meet("acme")
+	x.meet("acme") // it is known
+	same(t, "caps while there is room", len(s.caps), capsMost)
+	x.meet("new")
+	same(t, "caps afterwards", s.caps, map[route.Tenant]bool{"bolt": true, "new": true})
 }
 
 func TestInALargeFleetTheHomeOfATenantReadsItsSlots(t *testing.T) {
