@@ -110,3 +110,29 @@ func TestNobodyReadsOfTheFailuresOfOthers(t *testing.T) {
 		}
 	})
 }
+
+// A host that has proven unable to run a workflow counts as one that lacks something, and the text of the hold says why.
+func TestOnlyOperatorsReadInAHoldOfTheFailuresOfOthers(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		const marker = "MARKER"
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		for _, tenant := range []job.Tenant{"bolt", "zeta"} {
+			s.fails(tenant, "job-"+job.ID(tenant), "a", failure.Incapable, marker+" is missing")
+		}
+		s.submit("x")
+		s.pass(time.Second)
+		s.want("chain", s.story("x"), "queued waiting:none_capable")
+		whole, mine := operator[jetstream.WhyAnswer](s, "why", jetstream.WhyRequest{Tenant: "acme", Job: "x"}),
+			answered[jetstream.WhyAnswer](s, "acme", "why", jetstream.WhyRequest{Job: "x"})
+		s.want("the operator reads the failure in why", strings.Contains(whole.Text, marker), true)
+		s.want("the tenant reads it in why", strings.Contains(mine.Text, marker), false)
+		for _, row := range operator[jetstream.WaitingAnswer](s, "waiting", nil).Waiting {
+			s.want("the operator reads it of the waiting job "+string(row.Job), strings.Contains(row.Text, marker), row.Job == "x")
+		}
+		rows := answered[jetstream.WaitingAnswer](s, "acme", "waiting", nil).Waiting
+		s.want("waiting jobs of the tenant", len(rows), 1)
+		s.want("the tenant reads it of its waiting job", strings.Contains(rows[0].Text, marker), false)
+	})
+}
