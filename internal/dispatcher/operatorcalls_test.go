@@ -60,6 +60,7 @@ func TestARequeueAndAPurgeConcernOnlyWhatTheyName(t *testing.T) {
 		s.want("of a workflow", requeued(jetstream.RequeueRequest{Hash: hashOf(t, 1)}), "map[hash:hash-r1]")
 		s.want("of a job", requeued(jetstream.RequeueRequest{Job: "one"}), "map[one:one-r1]")
 		s.want("of the last hour", requeued(jetstream.RequeueRequest{Since: "1h"}), "map[]") // these were requeued
+		s.pass(time.Second)                                                                  // until one-r1 was received: before, it would be the same requeue
 		s.want("again", requeued(jetstream.RequeueRequest{Job: "one", Again: true}), "map[one:one-r2]")
 		s.want("of a tenant", requeued(jetstream.RequeueRequest{Tenant: "bolt"}), "map[]")
 		purged := func(r queue.PurgeRequest) string {
