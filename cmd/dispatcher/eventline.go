@@ -80,7 +80,7 @@ func lineOf(note *jetstream.Note, what string) line {
 
 // actLine says who has changed what by a call.
 func actLine(body []byte) line {
-	var a queue.Act
+	var a queue.AuditRecord
 	var conditions map[string]any
 	if json.Unmarshal(body, &a) != nil || json.Unmarshal(a.Request, &conditions) != nil {
 		return line{who: "operator"} // another program has written it, and it is no act

@@ -38,7 +38,7 @@ func inBubble(t *testing.T, handler http.Handler, o comfy.Options) (*comfy.Host,
 // inBubbleAt is inBubble with an address whose port may take connections.
 func inBubbleAt(t *testing.T, at string, handler http.Handler, o comfy.Options) (*comfy.Host, *bubble) {
 	t.Helper()
-	o.Witness = blind{}
+	o.ProcessReader = blind{}
 	host, err := comfy.New(at, o)
 	if err != nil {
 		t.Fatal(err)

@@ -92,11 +92,11 @@ var (
 	}
 )
 
-// Threads is what a host concludes from its Witness.
+// Threads is what a host concludes from its ProcessReader.
 type Threads struct{ all threads }
 
-// NewThreads begins without a sighting.
-func NewThreads(w Witness) *Threads { return &Threads{threads{witness: w}} }
+// NewThreads begins without a snapshot.
+func NewThreads(w ProcessReader) *Threads { return &Threads{threads{reader: w}} }
 
 // Before is called before a prompt is sent, After when it has ended, and Gone says whether the worker thread has ended.
 func (t *Threads) Before(ctx context.Context)                   { t.all.beforePrompt(ctx) }
@@ -201,13 +201,13 @@ func (s Socket) Drop() {
 var Refused = refused
 
 // Seen looks at the process that listens at address, if its program is named so.
-func Seen(ctx context.Context, address, program string) (Sighting, bool) {
+func Seen(ctx context.Context, address, program string) (Snapshot, bool) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return Sighting{}, false
+		return Snapshot{}, false
 	}
-	w := newWitness(u.Hostname(), u.Port(), program)
-	return w.Look(ctx)
+	w := newProcessReader(u.Hostname(), u.Port(), program)
+	return w.Read(ctx)
 }
 
 // WorkerAfter is the prompt that the worker runs after these messages of the websocket.

@@ -24,7 +24,7 @@ type Options struct {
 	PingInterval  time.Duration // between two websocket pings; a socket without any sign for two of them is re-opened; default 15 s
 	QuietTime     time.Duration // a prompt without any event for so long makes Run look for a dead worker; default 5 s
 	StuckTime     time.Duration // a prompt that goes on for so long after a request to stop makes the host stuck; default 15 s
-	Witness       Witness       // what can be seen of ComfyUI's process from outside of it; nil looks for it on this machine
+	ProcessReader ProcessReader // what can be seen of ComfyUI's process from outside of it; nil looks for it on this machine
 	Logger        *slog.Logger  // nothing above warnings; nil discards
 
 	// Observe, if set, is called after each request with the first part of its path, as /history, the status of the answer, 0 without any, and
@@ -106,8 +106,8 @@ func New(baseURL string, o Options) (*Host, error) {
 		files: map[string][]fileRef{}, roots: map[string]string{}, stopping: map[string]time.Time{},
 	}
 	h.log = h.options.Logger.With("comfyui", h.String())
-	if h.threads.witness = h.options.Witness; h.threads.witness == nil {
-		h.threads.witness = newWitness(u.Hostname(), h.port(), "python")
+	if h.threads.reader = h.options.ProcessReader; h.threads.reader == nil {
+		h.threads.reader = newProcessReader(u.Hostname(), h.port(), "python")
 	}
 	h.client = newClient(h.options)
 	h.dialer = websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: handshakeTimeout}

@@ -53,7 +53,7 @@ func TestOnlyAHostWithAUserIsSentOne(t *testing.T) {
 		if err != nil || request.Header.Get("Authorization") != want {
 			t.Errorf("%s: %q, %v", address, request.Header.Get("Authorization"), err)
 		}
-		if h.threads.witness == nil {
+		if h.threads.reader == nil {
 			t.Error("nobody looks for ComfyUI's process")
 		}
 	}

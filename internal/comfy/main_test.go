@@ -80,13 +80,13 @@ func serveWith(t *testing.T, handler http.Handler, o comfy.Options) *comfy.Host 
 // quick looks often. A host counts as frozen, and a socket as silent, only after a time that no test waits for: a machine
 // that stands still for some seconds must not look like that.
 func quick() comfy.Options {
-	return comfy.Options{FreezeTimeout: testTimeout, PollInterval: 50 * time.Millisecond, PingInterval: testTimeout, QuietTime: 300 * time.Millisecond, Witness: blind{}}
+	return comfy.Options{FreezeTimeout: testTimeout, PollInterval: 50 * time.Millisecond, PingInterval: testTimeout, QuietTime: 300 * time.Millisecond, ProcessReader: blind{}}
 }
 
 // blind sees no process.
 type blind struct{}
 
-func (blind) Look(context.Context) (comfy.Sighting, bool) { return comfy.Sighting{}, false }
+func (blind) Read(context.Context) (comfy.Snapshot, bool) { return comfy.Snapshot{}, false }
 
 func open(t *testing.T, address string) *comfy.Host {
 	t.Helper()

@@ -22,7 +22,7 @@ const workerDied = "ComfyUI's worker thread has died and nothing runs until Comf
 
 // Sick finds out whether ComfyUI can run prompts; cause is empty when it can, and the reason is for people. The worker
 // thread has ended (failure.WorkerGone) when ComfyUI's log has the exception that ended it, when its process lacks the
-// thread (Witness), or when prompts have waited for idleTime while none ran. The host is failure.Stuck while a prompt goes on
+// thread (ProcessReader), or when prompts have waited for idleTime while none ran. The host is failure.Stuck while a prompt goes on
 // for longer than StuckTime after a request to stop. What a prompt contains or prints has no influence.
 func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, err error) {
 	reason, err = h.workerLog(ctx)

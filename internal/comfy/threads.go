@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Witness reads facts about the process of a ComfyUI from the system, without asking ComfyUI.
-type Witness interface {
-	// Look finds the process that listens on the host's port. ok is false when it cannot be seen: it runs on another
+// ProcessReader reads facts about the process of a ComfyUI from the system, without asking ComfyUI.
+type ProcessReader interface {
+	// Read finds the process that listens on the host's port. ok is false when it cannot be seen: it runs on another
 	// machine, in another container, or under another user.
-	Look(ctx context.Context) (s Sighting, ok bool)
+	Read(ctx context.Context) (s Snapshot, ok bool)
 }
 
-// Sighting is what a Witness read of a process at one time.
-type Sighting struct {
+// Snapshot is what a ProcessReader read of a process at one time.
+type Snapshot struct {
 	Process string // the same text for the same process, another one for every other
 	Main    int    // the id of its main thread
 	Threads map[int]Thread
@@ -32,28 +32,28 @@ type Thread struct {
 // Python 3.14 and newer give it a name. Otherwise it is taken for the oldest of those that used a processor most while prompts ran;
 // when it ends, this counts as the end of the worker thread only if all other candidates use no processor.
 type threads struct {
-	witness Witness
+	reader ProcessReader
 
 	mu         sync.Mutex
 	process    string
-	candidates map[int]bool // nil before the first sighting of the process
-	before     Sighting     // the newest from before a prompt
+	candidates map[int]bool // nil before the first snapshot of the process
+	before     Snapshot     // the newest from before a prompt
 	busy       map[int]time.Duration
 	worker     int // 0 while it is not known
 	seen       time.Time
 }
 
-// betweenSightings is the least time between two of them: each takes a millisecond or more.
-const betweenSightings = time.Second
+// betweenReads is the least time between two of them: each takes a millisecond or more.
+const betweenReads = time.Second
 
 // beforePrompt records which threads there are before a prompt is sent.
 func (t *threads) beforePrompt(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.witness == nil || time.Since(t.seen) < betweenSightings {
+	if t.reader == nil || time.Since(t.seen) < betweenReads {
 		return
 	}
-	s, ok := t.witness.Look(ctx)
+	s, ok := t.reader.Read(ctx)
 	t.seen = time.Now()
 	if !ok {
 		return
@@ -89,7 +89,7 @@ func (t *threads) afterPrompt(ctx context.Context, ran time.Duration) {
 	if t.candidates == nil || len(t.candidates) == 1 && t.worker != 0 || ran < 10*time.Millisecond {
 		return
 	}
-	s, ok := t.witness.Look(ctx)
+	s, ok := t.reader.Read(ctx)
 	if !ok || s.Process != t.process {
 		return
 	}
@@ -129,7 +129,7 @@ func (t *threads) gone(ctx context.Context) bool {
 	if t.candidates == nil {
 		return false
 	}
-	first, ok := t.witness.Look(ctx)
+	first, ok := t.reader.Read(ctx)
 	if !ok || first.Process != t.process || len(t.candidates) == 0 {
 		return false
 	}
@@ -148,10 +148,10 @@ func (t *threads) gone(ctx context.Context) bool {
 	if runsPrompts(t.before.Threads[t.worker].Name) {
 		return true
 	}
-	if !pause(ctx, betweenSightings) {
+	if !pause(ctx, betweenReads) {
 		return false
 	}
-	second, ok := t.witness.Look(ctx)
+	second, ok := t.reader.Read(ctx)
 	if !ok || second.Process != t.process {
 		return false
 	}

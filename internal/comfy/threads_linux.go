@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// procWitness reads /proc.
-type procWitness struct {
+// procReader reads /proc.
+type procReader struct {
 	host    string
 	port    uint16
 	program string // how the name of its executable begins
@@ -32,28 +32,28 @@ type procWitness struct {
 // searchAgain is how long a process that was not found is not looked for: the search goes through all of /proc.
 const searchAgain = 30 * time.Second
 
-func newWitness(host, port, program string) Witness {
+func newProcessReader(host, port, program string) ProcessReader {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return nil
 	}
-	return &procWitness{host: host, port: uint16(n), program: program}
+	return &procReader{host: host, port: uint16(n), program: program}
 }
 
-func (w *procWitness) Look(ctx context.Context) (Sighting, bool) {
+func (w *procReader) Read(ctx context.Context) (Snapshot, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.still() && !w.find(ctx) {
-		return Sighting{}, false
+		return Snapshot{}, false
 	}
 	main, err := strconv.Atoi(w.pid)
 	if err != nil {
-		return Sighting{}, false
+		return Snapshot{}, false
 	}
-	s := Sighting{Process: w.pid + "@" + w.born, Main: main, Threads: map[int]Thread{}}
+	s := Snapshot{Process: w.pid + "@" + w.born, Main: main, Threads: map[int]Thread{}}
 	tasks, err := os.ReadDir(filepath.Join("/proc", w.pid, "task"))
 	if err != nil {
-		return Sighting{}, false
+		return Snapshot{}, false
 	}
 	for _, task := range tasks {
 		name, fields, ok := readStat(filepath.Join("/proc", w.pid, "task", task.Name(), "stat"))
@@ -66,7 +66,7 @@ func (w *procWitness) Look(ctx context.Context) (Sighting, bool) {
 }
 
 // still says that the process found last is the same and listens.
-func (w *procWitness) still() bool {
+func (w *procReader) still() bool {
 	if w.pid == "" {
 		return false
 	}
@@ -75,7 +75,7 @@ func (w *procWitness) still() bool {
 }
 
 // find looks for a process of that program that has the listening socket of the host's port.
-func (w *procWitness) find(ctx context.Context) bool {
+func (w *procReader) find(ctx context.Context) bool {
 	w.pid = ""
 	if time.Now().Before(w.next) {
 		return false
@@ -116,7 +116,7 @@ func (w *procWitness) find(ctx context.Context) bool {
 }
 
 // local are the host's addresses, if they are this machine's.
-func (w *procWitness) local(ctx context.Context) []netip.Addr {
+func (w *procReader) local(ctx context.Context) []netip.Addr {
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", w.host)
 	if err != nil {
 		return nil

@@ -72,14 +72,14 @@ func TestAThreadsStateIsReadBehindItsName(t *testing.T) {
 	}
 }
 
-func TestAWitnessNeedsAPort(t *testing.T) {
+func TestAProcessReaderNeedsAPort(t *testing.T) {
 	t.Parallel()
 	for port, want := range map[string]bool{"8188": true, "65535": true, "65536": false, "http": false, "": false} {
-		if got := newWitness("127.0.0.1", port, "python") != nil; got != want {
+		if got := newProcessReader("127.0.0.1", port, "python") != nil; got != want {
 			t.Errorf("port %q: %t", port, got)
 		}
 	}
-	if _, ok := newWitness("192.0.2.1", "8188", "python").Look(t.Context()); ok {
+	if _, ok := newProcessReader("192.0.2.1", "8188", "python").Read(t.Context()); ok {
 		t.Error("a process of another machine is seen")
 	}
 }
@@ -98,13 +98,13 @@ func TestAProcessIsSeenAsLongAsItListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWitness("127.0.0.1", port, filepath.Base(program))
-	first, ok := w.Look(t.Context())
+	w := newProcessReader("127.0.0.1", port, filepath.Base(program))
+	first, ok := w.Read(t.Context())
 	if !ok || first.Main != os.Getpid() || first.Process != strconv.Itoa(os.Getpid())+"@"+bornAt(strconv.Itoa(os.Getpid())) {
 		t.Fatalf("%+v, %t", first, ok)
 	}
 	for busy := time.Duration(0); busy == 0 && t.Context().Err() == nil; { // until this process has worked for a hundredth of a second
-		s, ok := w.Look(t.Context())
+		s, ok := w.Read(t.Context())
 		if !ok || s.Process != first.Process || s.Threads[s.Main].Name == "" {
 			t.Fatalf("%+v, %t", s, ok)
 		}
@@ -115,7 +115,7 @@ func TestAProcessIsSeenAsLongAsItListens(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, ok := w.Look(t.Context()); ok {
+	if s, ok := w.Read(t.Context()); ok {
 		t.Errorf("a process that does not listen any more is %+v", s)
 	}
 	listener, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
@@ -123,10 +123,10 @@ func TestAProcessIsSeenAsLongAsItListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	if s, ok := w.Look(t.Context()); ok { // the search goes through all of /proc
+	if s, ok := w.Read(t.Context()); ok { // the search goes through all of /proc
 		t.Errorf("it was looked for again at once: %+v", s)
 	}
-	if s, ok := newWitness("127.0.0.1", port, "python").Look(t.Context()); ok {
+	if s, ok := newProcessReader("127.0.0.1", port, "python").Read(t.Context()); ok {
 		t.Errorf("another program is %+v", s)
 	}
 }

@@ -2,5 +2,5 @@
 
 package comfy
 
-// newWitness sees nothing here.
-func newWitness(_, _, _ string) Witness { return nil }
+// newProcessReader sees nothing here.
+func newProcessReader(_, _, _ string) ProcessReader { return nil }

@@ -25,11 +25,11 @@ type bystander struct {
 	name   string
 }
 
-func (b *bystander) Look(context.Context) (comfy.Sighting, bool) {
+func (b *bystander) Read(context.Context) (comfy.Snapshot, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.looks++
-	s := comfy.Sighting{Process: "1", Main: 1, Threads: map[int]comfy.Thread{1: {Busy: time.Hour}}}
+	s := comfy.Snapshot{Process: "1", Main: 1, Threads: map[int]comfy.Thread{1: {Busy: time.Hour}}}
 	if b.sim.Working() {
 		s.Threads[2] = comfy.Thread{Name: b.name, Busy: time.Duration(b.looks) * 100 * time.Millisecond}
 	}
@@ -39,10 +39,10 @@ func (b *bystander) Look(context.Context) (comfy.Sighting, bool) {
 	return s, true
 }
 
-func witnessed(t *testing.T, b *bystander) rig {
+func withThreads(t *testing.T, b *bystander) rig {
 	t.Helper()
 	o := quick()
-	o.Witness = b
+	o.ProcessReader = b
 	sim, err := comfysim.Start(comfysim.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestAWorkerThatIsGoneWithoutAWordIsSeen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := witnessed(t, &bystander{others: c.others, name: c.name})
+			r := withThreads(t, &bystander{others: c.others, name: c.name})
 			if c.learn {
 				if _, err := r.run(sleep(0.1, 2), comfy.Watch{}); err != nil {
 					t.Fatal(err)
@@ -99,7 +99,7 @@ func TestAWorkerThatIsGoneWithoutAWordIsSeen(t *testing.T) {
 
 func TestALongNodeIsNoDeadWorker(t *testing.T) {
 	t.Parallel()
-	r := witnessed(t, &bystander{})
+	r := withThreads(t, &bystander{})
 	if _, err := r.run(sleep(1.5, 0), comfy.Watch{}); err != nil {
 		t.Error(err)
 	}

@@ -9,23 +9,23 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 )
 
-// seen is what a witness reads: how busy each thread is besides the main one, which is 1.
+// seen is what a ProcessReader reads: how busy each thread is besides the main one, which is 1.
 type seen struct {
 	process string // empty: nothing is seen
 	busy    map[int]time.Duration
 	names   map[int]string
 }
 
-// witness shows one thing after the other, and the last one again and again.
-type witness struct {
+// shownThreads shows one thing after the other, and the last one again and again.
+type shownThreads struct {
 	shows []seen
 	looks int
 }
 
-func (w *witness) Look(context.Context) (comfy.Sighting, bool) {
+func (w *shownThreads) Read(context.Context) (comfy.Snapshot, bool) {
 	now := w.shows[min(w.looks, len(w.shows)-1)]
 	w.looks++
-	s := comfy.Sighting{Process: now.process, Main: 1, Threads: map[int]comfy.Thread{1: {Busy: time.Hour}}}
+	s := comfy.Snapshot{Process: now.process, Main: 1, Threads: map[int]comfy.Thread{1: {Busy: time.Hour}}}
 	for id, busy := range now.busy {
 		s.Threads[id] = comfy.Thread{Busy: busy, Name: now.names[id]}
 	}
@@ -71,7 +71,7 @@ func TestTheWorkerThreadIsKnownByItsNameOrItsWork(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				w := &witness{shows: c.shows}
+				w := &shownThreads{shows: c.shows}
 				all := comfy.NewThreads(w)
 				all.Before(t.Context())
 				if c.ran > 0 {
@@ -87,7 +87,7 @@ func TestTheWorkerThreadIsKnownByItsNameOrItsWork(t *testing.T) {
 func TestAProcessIsLookedAtOnceASecondAndAnewAfterARestart(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &witness{shows: []seen{{"p", map[int]time.Duration{2: 0}, nil}, {"q", map[int]time.Duration{2: 0, 3: 0}, nil}, {"q", map[int]time.Duration{3: 0}, nil}}}
+		w := &shownThreads{shows: []seen{{"p", map[int]time.Duration{2: 0}, nil}, {"q", map[int]time.Duration{2: 0, 3: 0}, nil}, {"q", map[int]time.Duration{3: 0}, nil}}}
 		all := comfy.NewThreads(w)
 		all.Before(t.Context())
 		pass(time.Second - 1)
@@ -99,12 +99,12 @@ func TestAProcessIsLookedAtOnceASecondAndAnewAfterARestart(t *testing.T) {
 		same(t, "gone", all.Gone(t.Context()), false) // 3 is a candidate of the new process
 	})
 	synctest.Test(t, func(t *testing.T) {
-		w := &witness{shows: []seen{{"p", map[int]time.Duration{2: 0}, nil}, {"p", map[int]time.Duration{2: 0, 3: 0}, nil}, {"p", map[int]time.Duration{3: 0}, nil}}}
+		w := &shownThreads{shows: []seen{{"p", map[int]time.Duration{2: 0}, nil}, {"p", map[int]time.Duration{2: 0, 3: 0}, nil}, {"p", map[int]time.Duration{3: 0}, nil}}}
 		all := comfy.NewThreads(w)
 		all.Before(t.Context())
 		pass(time.Second)
 		all.Before(t.Context())
-		same(t, "gone", all.Gone(t.Context()), true) // 3 began after the first sighting, and is no candidate
+		same(t, "gone", all.Gone(t.Context()), true) // 3 began after the first reading, and is no candidate
 	})
 }
 

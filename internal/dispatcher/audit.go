@@ -52,45 +52,45 @@ func tenantBy(tenant job.Tenant, by string) string {
 	return text
 }
 
-// actTime is how long an act may take to be stored.
-const actTime = 5 * time.Second
+// auditTime is how long a record may take to be stored.
+const auditTime = 5 * time.Second
 
 // audit stores who has changed what. A request that was refused, or has changed nothing, is left out; one that failed for
 // another reason may have changed something, and is stored. It is stored after the change: a dispatcher that dies
-// between the two leaves it out. A call that changes many things uses a bulkAct instead.
-func (d *Dispatcher) audit(ctx context.Context, a queue.Act, request any, failed error) {
+// between the two leaves it out. A call that changes many things uses a bulkAudit instead.
+func (d *Dispatcher) audit(ctx context.Context, a queue.AuditRecord, request any, failed error) {
 	if a.Count == 0 && (failed == nil || jetstream.Refused(failed)) {
 		return
 	}
 	d.auditAlways(ctx, a, request, failed)
 }
 
-// auditAlways stores the act whatever came of the call.
-func (d *Dispatcher) auditAlways(ctx context.Context, a queue.Act, request any, failed error) {
+// auditAlways stores the audit record whatever came of the call.
+func (d *Dispatcher) auditAlways(ctx context.Context, a queue.AuditRecord, request any, failed error) {
 	if failed != nil {
 		a.Error = failed.Error()
 	}
-	if err := d.storeAct(context.WithoutCancel(ctx), a, request); err != nil {
+	if err := d.storeAudit(context.WithoutCancel(ctx), a, request); err != nil {
 		d.log.Warn("the record of a change could not be stored", "call", a.Call, "by", a.By, "tenant", a.Tenant, "count", a.Count, "error", err)
 	}
 }
 
-func (d *Dispatcher) storeAct(ctx context.Context, a queue.Act, request any) (err error) {
+func (d *Dispatcher) storeAudit(ctx context.Context, a queue.AuditRecord, request any) (err error) {
 	if a.Request, err = json.Marshal(request); err != nil {
 		return err
 	}
 	a.Time = d.clock()
-	ctx, cancel := context.WithTimeout(ctx, actTime)
+	ctx, cancel := context.WithTimeout(ctx, auditTime)
 	defer cancel()
-	return d.q.AppendAct(ctx, &a, d.source)
+	return d.q.AppendAudit(ctx, &a, d.source)
 }
 
-// bulkAct is an act that changes many things. It is stored twice: before the first change, so that it is known who asked
+// bulkAudit is the record of a call that changes many things. It is stored twice: before the first change, so that it is known who asked
 // for what when a dispatcher dies meanwhile, and at its end with the count. When the first cannot be stored nothing is
 // changed.
-type bulkAct struct {
+type bulkAudit struct {
 	d       *Dispatcher
-	act     queue.Act
+	record  queue.AuditRecord
 	request any
 
 	mu    sync.Mutex // guards begun
@@ -98,32 +98,32 @@ type bulkAct struct {
 }
 
 // begin is called before each change, by any goroutine.
-func (a *bulkAct) begin(ctx context.Context) error {
+func (a *bulkAudit) begin(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.begun {
 		return nil
 	}
-	act := a.act
-	act.Begins = true
-	if err := a.d.storeAct(ctx, act, a.request); err != nil {
+	record := a.record
+	record.Begins = true
+	if err := a.d.storeAudit(ctx, record, a.request); err != nil {
 		return fmt.Errorf("nothing was changed, since it could not be stored who asks for it: %w", err)
 	}
 	a.begun = true
 	return nil
 }
 
-func (a *bulkAct) hasBegun() bool {
+func (a *bulkAudit) hasBegun() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.begun
 }
 
-// end stores how many things were changed by an act that has begun.
-func (a *bulkAct) end(ctx context.Context, count int, failed error) {
+// end stores how many things were changed by a call whose record has begun.
+func (a *bulkAudit) end(ctx context.Context, count int, failed error) {
 	if !a.hasBegun() {
 		return
 	}
-	a.act.Count = count
-	a.d.auditAlways(ctx, a.act, a.request, failed)
+	a.record.Count = count
+	a.d.auditAlways(ctx, a.record, a.request, failed)
 }

@@ -21,16 +21,16 @@ func (d *Dispatcher) cancel(ctx context.Context, r jetstream.CancelRequest, by s
 		return answer, err
 	}
 	r.By = ""
-	act := queue.Act{Call: "cancel", By: by, Tenant: r.Tenant}
+	record := queue.AuditRecord{Call: "cancel", By: by, Tenant: r.Tenant}
 	if r.Job == "" {
-		all := &bulkAct{d: d, act: act, request: &r}
+		all := &bulkAudit{d: d, record: record, request: &r}
 		answer.Count, answer.Next, err = d.cancelSome(ctx, &r, all)
 		all.end(ctx, answer.Count, err)
 		return answer, err
 	}
 	defer func() {
-		act.Count = answer.Count
-		d.audit(ctx, act, &r, err)
+		record.Count = answer.Count
+		d.audit(ctx, record, &r, err)
 	}()
 	e, now, err := d.q.End(ctx, r.Tenant, r.Job, queue.Cancelling{By: by, Force: r.Force, Priority: job.Usual})
 	if errors.Is(err, queue.ErrNoJob) {
@@ -71,7 +71,7 @@ const cancelBatch = 32
 
 // cancelSome ends jobs in the order in which COMFY_JOBS has them, where every unfinished job is, whether it was pulled or not,
 // and gives where to go on. Which of them run is seen in their chains, so that one that begins meanwhile is spared.
-func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest, all *bulkAct) (count int, next uint64, err error) {
+func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest, all *bulkAudit) (count int, next uint64, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return 0, 0, err
@@ -104,8 +104,8 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 }
 
 // cancelOne ends one of several jobs, all of which are in the stream.
-func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *unfinished, all *bulkAct) (bool, error) {
-	c := queue.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.priority}
+func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *unfinished, all *bulkAudit) (bool, error) {
+	c := queue.Cancelling{By: all.record.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.priority}
 	if !all.hasBegun() {
 		last, _, err := d.q.Last(ctx, r.Tenant, j.id)
 		if err != nil || c.Leaves(last.EventKind) {

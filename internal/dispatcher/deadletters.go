@@ -64,7 +64,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	}
 	extra := r.ExtraData
 	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
-	all := &bulkAct{d: d, act: queue.Act{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
+	all := &bulkAudit{d: d, record: queue.AuditRecord{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
 	defer func() { all.end(ctx, answer.Count, err) }()
 	answer.Jobs = map[job.ID]job.ID{}
 	room := d.q.AnswerBytes()
@@ -127,7 +127,7 @@ func repeated(taken map[string]bool, l *queue.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *queue.DeadLetter, r *jetstream.RequeueRequest, extra json.RawMessage, all *bulkAct) (job.ID, error) {
+func (d *Dispatcher) requeue(ctx context.Context, l *queue.DeadLetter, r *jetstream.RequeueRequest, extra json.RawMessage, all *bulkAudit) (job.ID, error) {
 	if !r.Again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {

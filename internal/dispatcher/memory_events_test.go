@@ -126,7 +126,7 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.
 	}
 }
 
-func (m *memory) AppendAct(_ context.Context, a *queue.Act, _ string) error {
+func (m *memory) AppendAudit(_ context.Context, a *queue.AuditRecord, _ string) error {
 	effect := "act %s by %s: %d"
 	if a.Begins {
 		effect = "begin " + effect

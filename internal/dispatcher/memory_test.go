@@ -57,7 +57,7 @@ type server struct {
 	seen     map[string]queue.HostEventKind // the last event of each host
 	webhooks webhookStore
 	api      queue.API
-	acts     []queue.Act
+	acts     []queue.AuditRecord
 	watches  int
 	changed  chan struct{} // closed at the next event
 	stirred  chan struct{} // closed when jobs have changed

@@ -15,7 +15,7 @@ func (d *Dispatcher) apiPurge(ctx context.Context, r queue.PurgeRequest) (answer
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	all := &bulkAct{d: d, act: queue.Act{Call: "purge", By: by, Tenant: r.Tenant}, request: &r}
+	all := &bulkAudit{d: d, record: queue.AuditRecord{Call: "purge", By: by, Tenant: r.Tenant}, request: &r}
 	defer func() { all.end(ctx, answer.Count, err) }()
 	which := jetstream.DeadRequest{
 		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, UpTo: r.UpTo,

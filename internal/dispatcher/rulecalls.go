@@ -30,7 +30,7 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r queue.UnblockRequest) (an
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	defer func() { d.audit(ctx, queue.Act{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
+	defer func() { d.audit(ctx, queue.AuditRecord{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
 	poisoned, err := d.guiltyPairs(ctx, pairs{r.Host, r.Hash})
 	if err != nil {
 		return answer, err
@@ -93,7 +93,7 @@ func (d *Dispatcher) apiDrain(ctx context.Context, r queue.DrainRequest) (answer
 	if err == nil && answer.Reply.Answer == queue.Accepted {
 		answer.Count = 1
 	}
-	d.audit(ctx, queue.Act{Call: "drain", By: by, Count: answer.Count}, &r, err)
+	d.audit(ctx, queue.AuditRecord{Call: "drain", By: by, Count: answer.Count}, &r, err)
 	return answer, err
 }
 
@@ -126,16 +126,16 @@ func (d *Dispatcher) setAffinity(ctx context.Context, r queue.AffinityRequest) (
 		answer.Affinity[r.Hash] = queue.Affinity{Prefer: orNone(r.Prefer), Exclude: orNone(r.Exclude)} // as it is read again
 		err = d.q.SetAffinity(ctx, r.Hash, answer.Affinity[r.Hash])
 	}
-	act := queue.Act{Call: "affinity", By: by}
+	record := queue.AuditRecord{Call: "affinity", By: by}
 	if err == nil {
-		act.Count = 1
+		record.Count = 1
 		var want *queue.Affinity
 		if rule, set := answer.Affinity[r.Hash]; set {
 			want = &rule
 		}
 		d.answers.affinity.await(ctx, string(r.Hash), want)
 	}
-	d.audit(ctx, act, &r, err)
+	d.audit(ctx, record, &r, err)
 	return answer, err
 }
 
@@ -196,11 +196,11 @@ func (d *Dispatcher) setTenant(ctx context.Context, r queue.TenantsRequest) (que
 		return queue.TenantsAnswer{}, wrong
 	}
 	err = d.q.SetTenant(ctx, r.Tenant, s)
-	act := queue.Act{Call: "tenants", By: by, Tenant: r.Tenant}
+	record := queue.AuditRecord{Call: "tenants", By: by, Tenant: r.Tenant}
 	if err == nil {
-		act.Count = 1
+		record.Count = 1
 		d.answers.tenants.await(ctx, string(r.Tenant), &s)
 	}
-	d.audit(ctx, act, &r, err)
+	d.audit(ctx, record, &r, err)
 	return queue.TenantsAnswer{Tenants: map[job.Tenant]queue.TenantSettings{r.Tenant: s}}, err
 }

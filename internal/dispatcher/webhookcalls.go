@@ -60,12 +60,12 @@ func (d *Dispatcher) setWebhook(ctx context.Context, r jetstream.SetWebhookReque
 		}
 		return d.q.PutWebhook(ctx, &w)
 	})
-	act := queue.Act{Call: "webhooks.set", By: by, Tenant: ownTenant(r.Tenant)}
+	record := queue.AuditRecord{Call: "webhooks.set", By: by, Tenant: ownTenant(r.Tenant)}
 	if err == nil {
-		act.Count = 1
+		record.Count = 1
 	}
 	r.By, r.URL = "", hostOf(r.URL)
-	d.audit(ctx, act, &r, err)
+	d.audit(ctx, record, &r, err)
 	if err != nil {
 		return answer, err
 	}
@@ -173,12 +173,12 @@ func (d *Dispatcher) rotateWebhook(ctx context.Context, r jetstream.RotateWebhoo
 		w.Rotate(d.clock().UTC().Add(overlap))
 		return d.q.PutWebhook(ctx, &w)
 	})
-	act := queue.Act{Call: "webhooks.rotate", By: by, Tenant: ownTenant(r.Tenant)}
+	record := queue.AuditRecord{Call: "webhooks.rotate", By: by, Tenant: ownTenant(r.Tenant)}
 	if err == nil {
-		act.Count = 1
+		record.Count = 1
 	}
 	r.By = ""
-	d.audit(ctx, act, &r, err)
+	d.audit(ctx, record, &r, err)
 	if err != nil {
 		return answer, err
 	}
@@ -215,7 +215,7 @@ func (d *Dispatcher) removeWebhook(ctx context.Context, r jetstream.RemoveWebhoo
 		answer.Count = 1
 	}
 	r.By = ""
-	d.audit(ctx, queue.Act{Call: "webhooks.remove", By: by, Tenant: ownTenant(r.Tenant), Count: answer.Count}, &r, err)
+	d.audit(ctx, queue.AuditRecord{Call: "webhooks.remove", By: by, Tenant: ownTenant(r.Tenant), Count: answer.Count}, &r, err)
 	return answer, err
 }
 
@@ -238,12 +238,12 @@ func (d *Dispatcher) testWebhook(ctx context.Context, r jetstream.TestWebhookReq
 	}
 	answer.ID = "test_" + strings.ToLower(rand.Text())
 	err = d.addUndelivered(ctx, &w, queue.Undelivered{Time: d.clock().UTC(), Test: answer.ID})
-	act := queue.Act{Call: "webhooks.test", By: by, Tenant: ownTenant(r.Tenant)}
+	record := queue.AuditRecord{Call: "webhooks.test", By: by, Tenant: ownTenant(r.Tenant)}
 	if err == nil {
-		act.Count = 1
+		record.Count = 1
 	}
 	r.By = ""
-	d.audit(ctx, act, &r, err)
+	d.audit(ctx, record, &r, err)
 	return answer, err
 }
 

@@ -40,7 +40,7 @@ func (d *Dispatcher) redeliver(ctx context.Context, r jetstream.RedeliverRequest
 		answer, err = d.redeliverSince(ctx, &w, &r)
 	}
 	r.By = ""
-	d.audit(ctx, queue.Act{Call: "webhooks.redeliver", By: by, Tenant: ownTenant(r.Tenant), Count: answer.Count}, &r, err)
+	d.audit(ctx, queue.AuditRecord{Call: "webhooks.redeliver", By: by, Tenant: ownTenant(r.Tenant), Count: answer.Count}, &r, err)
 	return answer, err
 }
 

@@ -113,7 +113,7 @@ type peerWire interface {
 	LaneCap() int64
 	LinkState() queue.LinkState
 	RoundTrip(ctx context.Context) (time.Duration, error)
-	AppendAct(ctx context.Context, a *queue.Act, source string) error
+	AppendAudit(ctx context.Context, a *queue.AuditRecord, source string) error
 }
 
 // letterWire stores and reads dead letters.

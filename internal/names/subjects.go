@@ -23,7 +23,7 @@ const (
 	JobEventsPrefix   = "comfy.events.jobs."
 	BlockEventsPrefix = "comfy.events.blocks."
 	HostEventsPrefix  = "comfy.events.hosts."
-	ActEventsPrefix   = "comfy.events.operator." // changes that were made by calls
+	AuditEventsPrefix = "comfy.events.operator." // changes that were made by calls
 	AllJobEvents      = "comfy.events.jobs.>"
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"

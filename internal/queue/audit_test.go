@@ -24,11 +24,11 @@ func TestAnActIsStoredAndHeardWithWhoAndWhat(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	act := queue.Act{
+	act := queue.AuditRecord{
 		Call: "requeue", By: "tenant acme: ann", Tenant: "acme", Request: json.RawMessage(`{"all":true}`), Count: 3,
 		Time: time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC),
 	}
-	if err := q.AppendAct(t.Context(), &act, "comfyherd/dispatcher/d"); err != nil {
+	if err := q.AppendAudit(t.Context(), &act, "comfyherd/dispatcher/d"); err != nil {
 		t.Fatal(err)
 	}
 	msg, err := heard.NextMsg(time.Minute)

@@ -103,7 +103,7 @@ func TestWithoutNATSEveryQuestionIsAnErrorAndNoAnswer(t *testing.T) {
 		"Broadcast":   func() (answer, error) { return false, q.Broadcast(&queue.HostState{Host: "gpu"}) },
 		"Progress":    func() (answer, error) { return false, q.PublishProgress("acme", "one", jetstream.Progress{}) },
 		"Preview":     func() (answer, error) { return false, q.PublishPreview("acme", "one", "image/png", nil) },
-		"AppendAct":   func() (answer, error) { return false, q.AppendAct(ctx, &queue.Act{Call: "drain"}, "x") },
+		"AppendAudit": func() (answer, error) { return false, q.AppendAudit(ctx, &queue.AuditRecord{Call: "drain"}, "x") },
 		"EventsState": func() (answer, error) { _, err := q.EventsState(ctx); return false, err },
 		"EventsPage": func() (answer, error) {
 			a, err := q.EventsPage(ctx, "acme", jetstream.EventsRequest{})

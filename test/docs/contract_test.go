@@ -29,7 +29,7 @@ var (
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, queue.Catalog{}, queue.PageRequest{}, queue.Asset{}, queue.Blob{}, route.HostVerdict{}, route.LaneStat{},
 		jetstream.Progress{}, queue.Unblocked{}, queue.HostEvent{}, queue.HostState{}, queue.RunningJob{}, queue.Blame{}, queue.HostCondition{}, queue.HostGrant{}, queue.Rest{}, queue.StruckPair{},
 		queue.EndedJob{}, queue.ModelLoad{}, queue.DispatcherState{}, queue.Affinity{}, queue.TenantSettings{}, queue.Slot{}, queue.Ticket{},
-		queue.Reply{}, queue.Control{}, queue.HostInfo{}, queue.HostAttempt{}, jetstream.EventRow{}, queue.Act{},
+		queue.Reply{}, queue.Control{}, queue.HostInfo{}, queue.HostAttempt{}, jetstream.EventRow{}, queue.AuditRecord{},
 		jetstream.JobRow{}, jetstream.EventNote{}, jetstream.Mark{},
 		jetstream.WaitingRow{}, jetstream.WorkflowRow{}, jetstream.DeadGroup{}, queue.Rate{}, queue.SlotCounts{}, queue.PairCounts{}, queue.TenantCounts{},
 		queue.StoreCounts{}, queue.Need{}, queue.Setting{},

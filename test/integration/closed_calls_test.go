@@ -143,7 +143,7 @@ func (f *closed) heard(acts *nats.Subscription, subject, by string, counts ...in
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		var act queue.Act
+		var act queue.AuditRecord
 		if err := json.Unmarshal(msg.Data, &act); err != nil || msg.Subject != subject || act.By != by || act.Count != count || act.Begins != (count == 0) {
 			f.t.Errorf("heard %s %s, %v", msg.Subject, msg.Data, err)
 		}
