@@ -255,3 +255,30 @@ func TestATimeoutThatAJobLeavesOutIsTheAgents(t *testing.T) {
 		t.Errorf("the limits are %s, %s and %s", start, node, total)
 	}
 }
+
+// An attempt whose wait ends first has failed for an unknown reason, which counts.
+func TestRunsAreToldThatTheAgentStopsBeforeTheirWaitsEnd(t *testing.T) {
+	t.Parallel()
+	h := &host{admission: newAdmission(queue.HostState{}, nil), overdue: make(chan struct{})}
+	told := 0
+	stopped := newRun(&queue.Offer{Job: "one"}, "p", time.Time{}, func(err error) {
+		told++
+		select {
+		case <-h.overdue:
+			t.Error("the waits have ended already")
+		default:
+		}
+		if !errors.Is(err, agentStopping{}) {
+			t.Errorf("it was told: %v", err)
+		}
+	})
+	stored := newRun(&queue.Offer{Job: "two"}, "q", time.Time{}, func(error) { t.Error("a run that ComfyUI has done was stopped") })
+	stored.reporting.Store(true)
+	h.admission.runs = []*run{stored, stopped}
+	if h.giveBack(); told != 1 {
+		t.Errorf("it was told %d times", told)
+	}
+	if err := h.wait(t.Context(), time.Hour, nil); !errors.Is(err, abandoned{}) {
+		t.Errorf("a wait for NATS ends with %v", err)
+	}
+}
