@@ -107,9 +107,13 @@ func TestWhatAHostIsOutForNamesTheProcessAndTheRunThatItIsTiedTo(t *testing.T) {
 		h := ailing(&probedHost{})
 		process := "7"
 		h.process.Store(&process)
+		h.probeNow = make(chan struct{}, 1)
 		h.takeOut(newRun(&queue.Offer{Job: "one"}, "p", time.Time{}, nil), condition{cause: cause, reason: "x"})
 		c := h.admission.conditions.of(cause)
-		if c == nil || c.trial || c.since.IsZero() || (c.process == "7") != tied || (c.blame != nil) != tied {
+		if len(h.beatNow) != 1 || len(h.probeNow) != 1 {
+			t.Errorf("%s: it is not stored and probed at once", cause)
+		}
+		if c == nil || c.trial || c.since.IsZero() || c.reason != "x" || (c.process == "7") != tied || (c.blame != nil) != tied {
 			t.Errorf("%s: the condition is %+v", cause, c)
 		}
 	}
@@ -280,5 +284,16 @@ func TestRunsAreToldThatTheAgentStopsBeforeTheirWaitsEnd(t *testing.T) {
 	}
 	if err := h.wait(t.Context(), time.Hour, nil); !errors.Is(err, abandoned{}) {
 		t.Errorf("a wait for NATS ends with %v", err)
+	}
+}
+
+// The host may have been looked at last while the prompt was stuck.
+func TestAHostIsLookedAtOnceAPromptThatTookTooLongHasStopped(t *testing.T) {
+	t.Parallel()
+	h := ailing(&probedHost{})
+	h.cfg.CancelTimeout, h.probeNow = time.Minute, make(chan struct{}, 1)
+	a := &attempt{run: newRun(&queue.Offer{Job: "one"}, "p", time.Time{}, nil)}
+	if h.consequences(t.Context(), a, failure.New(failure.Timeout, "slow")); len(h.probeNow) != 1 {
+		t.Error("it is not looked at")
 	}
 }
