@@ -283,8 +283,8 @@ func (d *admission) state() queue.HostState {
 	if off.Abs() > clockTolerance {
 		s.ClockOff = queue.Offset(off)
 	}
-	if c := d.conditions.worst(); c != nil && a.state == queue.Unhealthy {
-		s.Blame = c.blame
+	if a.state == queue.Unhealthy {
+		s.Blame = d.conditions.worst().blame
 	}
 	s.Running = make([]queue.RunningJob, 0, len(d.slotted))
 	for _, r := range d.slotted {

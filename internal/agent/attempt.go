@@ -17,7 +17,7 @@ import (
 // attempt is a run with what its goroutine has found out about it. Only that goroutine uses it.
 type attempt struct {
 	*run
-	job       *job.Job
+	job       *job.Job // its id is in key: the dispatcher has read headers that the offer does not carry
 	startedAt time.Time
 	chain     uint64            // sequence of the started event
 	prepared  workflow.Prepared // for this run
@@ -92,7 +92,6 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	if err != nil {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
-	j.ID = a.key.job // the dispatcher has read headers that the offer does not carry
 	a.job = j
 	if a.offer.Resume {
 		return h.confirmStarted(ctx, a)

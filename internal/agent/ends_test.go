@@ -126,6 +126,21 @@ func TestAJobIsFollowedUntilItHasEnded(t *testing.T) {
 	h.unfollowed("one")
 }
 
+// An agent that runs for weeks would keep something of every job.
+func TestTheContextOfARunEndsWithIt(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	runs := make(chan (<-chan struct{}), 1)
+	h.fake.set(func() {
+		h.fake.perform = func(ctx context.Context, _ comfy.Prompt, _ comfy.Watch) (*comfy.Result, error) {
+			runs <- ctx.Done()
+			return &comfy.Result{}, nil
+		}
+	})
+	h.accepted(h.queued(job.Spec{ID: "one"}))
+	await(h, await(h, runs, "the run"), "the end of its context")
+}
+
 // A result that comes after the end of its job changes nothing.
 func TestNothingIsAppendedAfterTheEndOfAJob(t *testing.T) {
 	t.Parallel()

@@ -135,18 +135,24 @@ func (h *host) drainLoop(stop, ctx context.Context) error {
 		return ctx.Err()
 	case <-timer.C:
 	}
-	close(h.overdue)
-	for _, r := range h.admission.all() {
-		if !r.reporting.Load() {
-			r.end(agentStopping{})
-		}
-	}
+	h.giveBack()
 	select {
 	case <-h.admission.empty():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// giveBack ends what has not ended within the drain time. A run that must stop is told so before its waits for NATS end, since
+// it would take the end of a wait for a failure that counts.
+func (h *host) giveBack() {
+	for _, r := range h.admission.all() {
+		if !r.reporting.Load() {
+			r.end(agentStopping{})
+		}
+	}
+	close(h.overdue)
 }
 
 // endPresence deletes the host's presence if it is still this agent's. After a crash before that, the presence expires

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -132,6 +133,42 @@ func TestASlowComfyUIIsBusyToAResumeAndNotGone(t *testing.T) {
 	h.event(o, job.Completed)
 	if len(h.fake.cancelled) != 0 {
 		t.Error("the prompt was cancelled")
+	}
+}
+
+// late is a ComfyUI that never says in time which prompts it has.
+type late struct{ *fake }
+
+func (late) Find(context.Context, string) (comfy.PromptState, error) {
+	return comfy.Unknown, context.DeadlineExceeded
+}
+
+// A host that is down for long would keep the job for as long.
+func TestThePromptOfASlowHostIsWaitedForAndThatOfOneThatIsDownIsNot(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		down error
+		want queue.Answer
+	}{"Slow": {nil, queue.Busy}, "Down": {errRefused, queue.NotThere}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := found(t)
+			h.fake.down = c.down
+			h.hire(h.q, agent.Config{Hosts: []agent.HostConfig{{Name: "gpu", Comfy: late{h.fake}}}})
+			h.run()
+			if c.down == nil {
+				h.online()
+			}
+			o := h.queued(job.Spec{ID: "one"})
+			o.Resume = true
+			r := h.offer(o)
+			for c.down != nil && r.Answer == queue.Busy && h.ctx.Err() == nil { // it was not looked at yet
+				r = h.offer(o)
+			}
+			if r.Answer != c.want {
+				t.Errorf("the resume was answered %s: %s", r.Answer, r.Reason)
+			}
+		})
 	}
 }
 
