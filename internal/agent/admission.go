@@ -249,6 +249,7 @@ type availability struct {
 	reason string
 	cause  failure.Cause
 	trial  bool
+	blame  *queue.Blame // of an unhealthy host, if it is known
 }
 
 // availability must be called with mu held.
@@ -260,7 +261,7 @@ func (d *admission) availability() availability {
 	case d.drained:
 		return availability{state: queue.Draining, reason: drainReason}
 	case worst != nil:
-		return availability{state: queue.Unhealthy, reason: worst.reason, cause: worst.cause}
+		return availability{state: queue.Unhealthy, reason: worst.reason, cause: worst.cause, blame: worst.blame}
 	case trial != nil:
 		return availability{state: queue.Online, reason: trial.reason, cause: trial.cause, trial: true}
 	}
@@ -278,13 +279,10 @@ func (d *admission) state() queue.HostState {
 	d.public.Serial++
 	s := d.public
 	a := d.availability()
-	s.State, s.Reason, s.Cause, s.Trial, s.Time = a.state, a.reason, a.cause, a.trial, d.clock.Now().UTC()
+	s.State, s.Reason, s.Cause, s.Trial, s.Blame, s.Time = a.state, a.reason, a.cause, a.trial, a.blame, d.clock.Now().UTC()
 	s.Slots, s.Prefetch = d.room()
 	if off.Abs() > clockTolerance {
 		s.ClockOff = queue.Offset(off)
-	}
-	if a.state == queue.Unhealthy {
-		s.Blame = d.conditions.worst().blame
 	}
 	s.Running = make([]queue.RunningJob, 0, len(d.slotted))
 	for _, r := range d.slotted {
