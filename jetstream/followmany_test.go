@@ -2,8 +2,14 @@ package jetstream_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -112,4 +118,72 @@ func TestFollowingManyEndsWhenItCannotGoOn(t *testing.T) {
 			wantItems(t, items, c.want...)
 		})
 	}
+}
+
+// Many jobs are not a burst of requests: the events of eight are asked for, and the next when one has answered.
+func TestTheEventsOfEightJobsAreAskedForAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ids []jetstream.ID
+		for n := range 20 {
+			ids = append(ids, jetstream.ID(fmt.Sprint("job-", n)))
+		}
+		b, nc := connectInBubble(t, func(n int, _ string) *nats.Msg {
+			if n == 1 {
+				return &nats.Msg{Data: must(json.Marshal(page(2026, 0)))}
+			}
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		for _, err := range jetstream.NewClient(nc, "acme").FollowMany(ctx, ids) {
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		}
+		if synctest.Wait(); len(b.asked) != 1+8 {
+			t.Errorf("asked %d times", len(b.asked))
+		}
+	})
+}
+
+// In the bubble nothing that still runs can be left.
+func TestWhoWantsNoMoreEventsOfManyJobsLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nc := connectInBubble(t, func(n int, _ string) *nats.Msg {
+			if n == 3 {
+				return nil
+			}
+			return &nats.Msg{Data: must(json.Marshal(page(2026, 2, "1 a.queued", "1 b.queued")))}
+		})
+		for _, err := range jetstream.NewClient(nc, "acme").FollowMany(context.Background(), []jetstream.ID{"a", "b", "c", "d"}) {
+			if err != nil {
+				t.Error(err)
+			}
+			break
+		}
+	})
+}
+
+func TestTheStoredEventsOfAJobAreReadPageByPage(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	d := read(t, url, func(n int, _ jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		switch n {
+		case 1:
+			return page(2026, 9), nil
+		case 2:
+			a := page(2026, 4, "1 a.queued", "2 a.started")
+			a.End = false
+			return a, nil
+		}
+		return page(2026, 9, "5 a.failed", "7 a.dead"), nil
+	})
+	items, err := manyItems(t, t.Context(), url, 9, "a")
+	if err != nil {
+		t.Error(err)
+	}
+	wantItems(t, items, "a queued", "a started", "a failed", "a dead")
+	wantItems(t, d.asked[1:], "a behind 0", "a behind 4")
 }
