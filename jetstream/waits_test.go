@@ -48,20 +48,47 @@ func TestAPublishWithoutADeadlineWaitsFiveSeconds(t *testing.T) {
 // A stream that is choosing its leader does not answer for a moment.
 func TestAPublishThatNoStreamTakesIsSentAgainAfterAPause(t *testing.T) {
 	t.Parallel()
-	for limit, want := range map[time.Duration][]time.Duration{
-		time.Minute: {0, 250 * time.Millisecond, 500 * time.Millisecond}, 300 * time.Millisecond: {0, 250 * time.Millisecond},
+	for name, c := range map[string]struct {
+		limit time.Duration
+		takes int // the try that a stream takes; 0: none
+		want  []time.Duration
+	}{
+		"Never":     {time.Minute, 0, []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}},
+		"AtTheLast": {time.Minute, 3, []time.Duration{0, 250 * time.Millisecond, 500 * time.Millisecond}},
+		"AtOnce":    {time.Minute, 1, []time.Duration{0}},
+		"NoTime":    {300 * time.Millisecond, 0, []time.Duration{0, 250 * time.Millisecond}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			b, nc := connectInBubble(t, func(int, string) *nats.Msg { return &nats.Msg{Header: nats.Header{"Status": {"503"}}} })
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			b, nc := connectInBubble(t, func(n int, _ string) *nats.Msg {
+				if n == c.takes {
+					return &nats.Msg{Data: []byte(`{"stream":"COMFY_JOBS","seq":41}`)}
+				}
+				return &nats.Msg{Header: nats.Header{"Status": {"503"}}}
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), c.limit)
 			defer cancel()
-			_, err := jetstream.NewClient(nc, "acme").Submit(ctx, 5, jetstream.Spec{Workflow: []byte(workflow)})
-			if !errors.Is(err, nats.ErrNoResponders) {
-				t.Error(err)
+			got, err := jetstream.NewClient(nc, "acme").Submit(ctx, 5, jetstream.Spec{Workflow: []byte(workflow)})
+			if taken := got.Sequence == 41; taken != (c.takes > 0) || taken != (err == nil) || errors.Is(err, nats.ErrNoResponders) == taken {
+				t.Errorf("%s: %+v, %v", name, got, err)
 			}
-			wantAsked(t, b, want...)
+			wantAsked(t, b, c.want...)
 		})
 	}
+}
+
+func TestAJobLeavesRoomInItsMessage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nc := connectInBubble(t, func(int, string) *nats.Msg { return &nats.Msg{Data: []byte(`{"stream":"COMFY_JOBS","seq":41}`)} })
+		most := int(nc.MaxPayload()) - 4096
+		for size, large := range map[int]bool{most: false, most + 1: true} {
+			msg := nats.NewMsg("comfy.jobs.acme.7")
+			msg.Data = make([]byte, size)
+			if _, err := jetstream.Publish(t.Context(), nc, msg); errors.Is(err, jetstream.ErrTooLarge) != large || !large && err != nil {
+				t.Errorf("a job of %d bytes: %v", size, err)
+			}
+		}
+	})
 }
 
 func TestACallWithoutAnAnswerEndsAfterEighteenSeconds(t *testing.T) {
