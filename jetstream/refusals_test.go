@@ -93,6 +93,16 @@ func TestProgressNeedsATenantAndAConnection(t *testing.T) {
 	}
 }
 
+func TestProgressThatIsFollowedNoLongerIsNotReceived(t *testing.T) {
+	t.Parallel()
+	nc := connect(t, startNATS(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := jetstream.NewClient(nc, "acme").FollowProgress(ctx, nil); !errors.Is(err, context.Canceled) || nc.NumSubscriptions() != 0 {
+		t.Errorf("%d subscriptions are left: %v", nc.NumSubscriptions(), err)
+	}
+}
+
 // A file may be removed while it is read: the error is given at the place up to which it was read, again and again.
 func TestAFileThatIsRemovedWhileItIsReadEndsThere(t *testing.T) {
 	t.Parallel()
