@@ -311,6 +311,10 @@ func TestOnlyEventsOfJobsAreEventsOfJobs(t *testing.T) {
 	if e, is := (&jetstream.Note{Subject: "comfy.events.jobs.acme.a.started", Body: []byte("{}")}).Event(); is {
 		t.Errorf("a body that names no job is %+v", e)
 	}
+	long := strings.Repeat("x", 121)
+	if e, is := (&jetstream.Note{Subject: "comfy.events.jobs.acme." + long + ".started", Body: body(long)}).Event(); is {
+		t.Errorf("a job that has no id of a job is %+v", e)
+	}
 	for subject, want := range map[string]bool{
 		"comfy.events.jobs.acme.a.started": true, "comfy.events.hosts.gpu.online": false, "comfy.events.jobs.acme.a": false,
 		"comfy.events.jobs.acme." + strings.Repeat("x", 121) + ".started": false, "": false,

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,4 +187,56 @@ func TestTheStoredEventsOfAJobAreReadPageByPage(t *testing.T) {
 	}
 	wantItems(t, items, "a queued", "a started", "a failed", "a dead")
 	wantItems(t, d.asked[1:], "a behind 0", "a behind 4")
+}
+
+// Those of the others would be waited for without an end.
+func TestAJobThatCannotBeFollowedEndsTheFollowingOfAll(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	read(t, url, func(n int, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		switch {
+		case r.Job == "b":
+			return jetstream.EventsAnswer{}, &jetstream.BadRequest{Message: "no such job"}
+		case r.Job == "" && n > 1:
+			cancel() // it goes on
+		}
+		return page(2026, 0), nil
+	})
+	if _, err := manyItems(t, ctx, url, 9, "a", "b"); jetstream.Code(err) != "400" {
+		t.Error(err)
+	}
+}
+
+// The context may end while the stored events of a job, or the pages after them, are asked for.
+func TestFollowingEndsWithItsContextDuringACall(t *testing.T) {
+	t.Parallel()
+	for name, follow := range map[string]func(context.Context, *jetstream.Client) iter.Seq[error]{
+		"One": func(ctx context.Context, c *jetstream.Client) iter.Seq[error] { return errorsOf(c.Follow(ctx, 0)) },
+		"Many": func(ctx context.Context, c *jetstream.Client) iter.Seq[error] {
+			return errorsOf(c.FollowMany(ctx, []jetstream.ID{"a"}))
+		},
+	} {
+		for last := 1; last <= 3; last++ {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				b, nc := connectInBubble(t, func(n int, _ string) *nats.Msg {
+					if n == last {
+						cancel()
+						return nil
+					}
+					return &nats.Msg{Data: must(json.Marshal(page(2026, 0)))}
+				})
+				var errs []error
+				for err := range follow(ctx, jetstream.NewClient(nc, "acme")) {
+					errs = append(errs, err)
+				}
+				if len(errs) != 1 || !errors.Is(errs[0], context.Canceled) || len(b.asked) != last {
+					t.Errorf("%s: after %d calls: %v", name, len(b.asked), errs)
+				}
+			})
+		}
+	}
 }
