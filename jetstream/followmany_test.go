@@ -240,3 +240,19 @@ func TestFollowingEndsWithItsContextDuringACall(t *testing.T) {
 		}
 	}
 }
+
+// Another program may publish what names another job on the subject of one.
+func TestWhatNamesAnotherJobIsNoEventOfAJob(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	read(t, url, func(int, jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		a := page(2026, 3, "1 a.queued", "2 a.dead", "3 a.completed")
+		a.Events[1].Event = body("b")
+		return a, nil
+	})
+	items, err := manyItems(t, t.Context(), url, 9, "a")
+	if err != nil {
+		t.Error(err)
+	}
+	wantItems(t, items, "a queued", "a completed")
+}
