@@ -177,6 +177,14 @@ func TestAClientFollowsProgress(t *testing.T) {
 		default:
 		}
 	}
+	must(0, nc.Publish("comfy.live.jobs.acme.broken.progress", []byte("no JSON")))
+	must(0, nc.Flush())
+	must(0, q.PublishProgress("acme", "last", jetstream.Progress{Value: 3}))
+	for next := ""; next != "last3"; {
+		if next = <-heard; next != "mine2" && next != "last3" {
+			t.Errorf("then it hears %s", next)
+		}
+	}
 	cancel()
 	if err := <-over; !errors.Is(err, context.Canceled) {
 		t.Errorf("it ends with %v", err)

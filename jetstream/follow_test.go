@@ -114,6 +114,7 @@ func TestAnEventThatComesTwiceIsGivenOnce(t *testing.T) {
 		case 2:
 			d.live("a.waiting", 0) // not stored
 			d.live("a.started", 1) // given already
+			d.live("a.started", 2) // as this one, by the page
 			d.live("a.retrying", 3)
 			return page(2026, 2, "2 a.started"), nil
 		}
@@ -295,7 +296,7 @@ func TestASequenceThatCannotBeSearchedIsAnError(t *testing.T) {
 	d := read(t, url, func(int, jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
 		return jetstream.EventsAnswer{}, &jetstream.Failed{Message: "no"}
 	})
-	if n, err := acme.SequenceAt(t.Context(), made(2025)); n != 0 || jetstream.Code(err) != "500" {
+	if n, err := acme.SequenceAt(t.Context(), made(2025)); n != 0 || err == nil || jetstream.Code(err) != "500" {
 		t.Errorf("when no events can be read: %d, %v", n, err)
 	}
 	d.mu.Lock()
@@ -310,6 +311,10 @@ func TestOnlyEventsOfJobsAreEventsOfJobs(t *testing.T) {
 	t.Parallel()
 	if e, is := (&jetstream.Note{Subject: "comfy.events.jobs.acme.a.started", Body: []byte("{}")}).Event(); is {
 		t.Errorf("a body that names no job is %+v", e)
+	}
+	long := strings.Repeat("x", 121)
+	if e, is := (&jetstream.Note{Subject: "comfy.events.jobs.acme." + long + ".started", Body: body(long)}).Event(); is {
+		t.Errorf("a job that has no id of a job is %+v", e)
 	}
 	for subject, want := range map[string]bool{
 		"comfy.events.jobs.acme.a.started": true, "comfy.events.hosts.gpu.online": false, "comfy.events.jobs.acme.a": false,

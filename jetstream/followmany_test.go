@@ -2,8 +2,15 @@ package jetstream_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"iter"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -112,4 +119,140 @@ func TestFollowingManyEndsWhenItCannotGoOn(t *testing.T) {
 			wantItems(t, items, c.want...)
 		})
 	}
+}
+
+// Many jobs are not a burst of requests: the events of eight are asked for, and the next when one has answered.
+func TestTheEventsOfEightJobsAreAskedForAtATime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ids []jetstream.ID
+		for n := range 20 {
+			ids = append(ids, jetstream.ID(fmt.Sprint("job-", n)))
+		}
+		b, nc := connectInBubble(t, func(n int, _ string) *nats.Msg {
+			if n == 1 {
+				return &nats.Msg{Data: must(json.Marshal(page(2026, 0)))}
+			}
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		for _, err := range jetstream.NewClient(nc, "acme").FollowMany(ctx, ids) {
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		}
+		if synctest.Wait(); len(b.asked) != 1+8 {
+			t.Errorf("asked %d times", len(b.asked))
+		}
+	})
+}
+
+// In the bubble nothing that still runs can be left.
+func TestWhoWantsNoMoreEventsOfManyJobsLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, nc := connectInBubble(t, func(n int, _ string) *nats.Msg {
+			if n == 3 {
+				return nil
+			}
+			return &nats.Msg{Data: must(json.Marshal(page(2026, 2, "1 a.queued", "1 b.queued")))}
+		})
+		for _, err := range jetstream.NewClient(nc, "acme").FollowMany(context.Background(), []jetstream.ID{"a", "b", "c", "d"}) {
+			if err != nil {
+				t.Error(err)
+			}
+			break
+		}
+	})
+}
+
+func TestTheStoredEventsOfAJobAreReadPageByPage(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	d := read(t, url, func(n int, _ jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		switch n {
+		case 1:
+			return page(2026, 9), nil
+		case 2:
+			a := page(2026, 4, "1 a.queued", "2 a.started")
+			a.End = false
+			return a, nil
+		}
+		return page(2026, 9, "5 a.failed", "7 a.dead"), nil
+	})
+	items, err := manyItems(t, t.Context(), url, 9, "a")
+	if err != nil {
+		t.Error(err)
+	}
+	wantItems(t, items, "a queued", "a started", "a failed", "a dead")
+	wantItems(t, d.asked[1:], "a behind 0", "a behind 4")
+}
+
+// Those of the others would be waited for without an end.
+func TestAJobThatCannotBeFollowedEndsTheFollowingOfAll(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	read(t, url, func(n int, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		switch {
+		case r.Job == "b":
+			return jetstream.EventsAnswer{}, &jetstream.BadRequest{Message: "no such job"}
+		case r.Job == "" && n > 1:
+			cancel() // it goes on
+		}
+		return page(2026, 0), nil
+	})
+	if _, err := manyItems(t, ctx, url, 9, "a", "b"); jetstream.Code(err) != "400" {
+		t.Error(err)
+	}
+}
+
+// The context may end while the stored events of a job, or the pages after them, are asked for.
+func TestFollowingEndsWithItsContextDuringACall(t *testing.T) {
+	t.Parallel()
+	for name, follow := range map[string]func(context.Context, *jetstream.Client) iter.Seq[error]{
+		"One": func(ctx context.Context, c *jetstream.Client) iter.Seq[error] { return errorsOf(c.Follow(ctx, 0)) },
+		"Many": func(ctx context.Context, c *jetstream.Client) iter.Seq[error] {
+			return errorsOf(c.FollowMany(ctx, []jetstream.ID{"a"}))
+		},
+	} {
+		for last := 1; last <= 3; last++ {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				b, nc := connectInBubble(t, func(n int, _ string) *nats.Msg {
+					if n == last {
+						cancel()
+						return nil
+					}
+					return &nats.Msg{Data: must(json.Marshal(page(2026, 0)))}
+				})
+				var errs []error
+				for err := range follow(ctx, jetstream.NewClient(nc, "acme")) {
+					errs = append(errs, err)
+				}
+				if len(errs) != 1 || !errors.Is(errs[0], context.Canceled) || len(b.asked) != last {
+					t.Errorf("%s: after %d calls: %v", name, len(b.asked), errs)
+				}
+			})
+		}
+	}
+}
+
+// Another program may publish what names another job on the subject of one.
+func TestWhatNamesAnotherJobIsNoEventOfAJob(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	read(t, url, func(int, jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		a := page(2026, 3, "1 a.queued", "2 a.dead", "3 a.completed")
+		a.Events[1].Event = body("b")
+		return a, nil
+	})
+	items, err := manyItems(t, t.Context(), url, 9, "a")
+	if err != nil {
+		t.Error(err)
+	}
+	wantItems(t, items, "a queued", "a completed")
 }

@@ -1,11 +1,13 @@
 package jetstream_test
 
 import (
+	"encoding/json"
 	"iter"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -81,4 +83,72 @@ func TestFollowingManyGoesOnWhenADispatcherFailsAfterItsFirstAnswers(t *testing.
 		t.Error(err)
 	}
 	wantItems(t, items, "a queued", "a completed")
+}
+
+func TestANoteHasAllThatIsStoredOfItsEvent(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	var d *reader
+	d = read(t, url, func(n int, _ jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		if n == 2 {
+			msg := nats.NewMsg("comfy.events.jobs.acme.b.queued")
+			msg.Data = body("b.queued")
+			msg.Header = nats.Header{"Nats-Sequence": {"8"}, "Nats-Time-Stamp": {made(2028).Format(time.RFC3339Nano)}}
+			must(0, d.nc.PublishMsg(msg))
+			return page(2026, 7), nil
+		}
+		a := page(2026, 7, "7 a.started")
+		a.Events[0].Time = made(2027)
+		return a, nil
+	})
+	next, stop := iter.Pull2(jetstream.NewClient(connect(t, url), "acme").Follow(t.Context(), 0))
+	defer stop()
+	for _, want := range []jetstream.Note{
+		{Subject: "comfy.events.jobs.acme.a.started", Body: body("a.started"), Sequence: 7, Time: made(2027)},
+		{Subject: "comfy.events.jobs.acme.b.queued", Body: body("b.queued"), Sequence: 8, Time: made(2028)},
+	} {
+		n, err, _ := next()
+		if diff := cmp.Diff(want, n); err != nil || diff != "" {
+			t.Errorf("%v: %s", err, diff)
+		}
+	}
+}
+
+// Otherwise a connection that is kept would receive the events for as long as it lives.
+func TestWhatIsFollowedNoLongerIsNotReceived(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	nc := connect(t, url)
+	var d *reader
+	d = read(t, url, func(n int, _ jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		if n == 2 {
+			d.live("a.queued", 1)
+		}
+		return page(2026, 0), nil
+	})
+	for _, err := range jetstream.NewClient(nc, "acme").Follow(t.Context(), 0) {
+		if n := nc.NumSubscriptions(); err != nil || n != 2 {
+			t.Errorf("%d subscriptions while it follows, %v", n, err)
+		}
+		break
+	}
+	if n := nc.NumSubscriptions(); n != 1 { // that of answers
+		t.Errorf("%d subscriptions afterwards", n)
+	}
+}
+
+func TestTheSequenceBeforeTheFirstEventOfAStreamIsZero(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	answerAll(t, url, "comfy.tenants.acme.jobs", func(msg *nats.Msg) {
+		must(0, msg.Respond(must(json.Marshal(jetstream.JobsAnswer{Jobs: []jetstream.JobRow{{Last: jetstream.Mark{Sequence: 1, Time: made(2026)}}}}))))
+	})
+	read(t, url, func(int, jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		a := page(2026, 1, "1 a.queued")
+		a.Events[0].Time = made(2026)
+		return a, nil
+	})
+	if n, err := jetstream.NewClient(connect(t, url), "acme").SequenceAt(t.Context(), made(2026)); n != 0 || err != nil {
+		t.Errorf("it is %d, %v", n, err)
+	}
 }

@@ -85,6 +85,9 @@ func TestThePiecesOfAFileSayHowLongItIsAndWhichIsTheLast(t *testing.T) {
 	answerAll(t, url, "comfy.tenants.acme.file.put", func(msg *nats.Msg) {
 		h := msg.Header
 		got = append(got, piece{h.Get("Comfy-Offset"), h.Get("Comfy-File-Size"), h.Get("Comfy-Last"), h.Get("Comfy-File-Digest"), h.Get("Content-Type"), h.Get("Comfy-Cursor")})
+		if _, has := h["Comfy-Cursor"]; has != (total > 0) {
+			t.Errorf("at %d there is a cursor: %t", total, has)
+		}
 		total += len(msg.Data)
 		answer := nats.NewMsg(msg.Reply)
 		answer.Header = nats.Header{"Comfy-Offset": {strconv.Itoa(total)}, "Comfy-Cursor": {"c"}}

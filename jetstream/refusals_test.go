@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -88,6 +90,16 @@ func TestProgressNeedsATenantAndAConnection(t *testing.T) {
 	nc.Close()
 	if err := jetstream.NewClient(nc, "acme").FollowProgress(t.Context(), nil); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("on a closed connection: %v", err)
+	}
+}
+
+func TestProgressThatIsFollowedNoLongerIsNotReceived(t *testing.T) {
+	t.Parallel()
+	nc := connect(t, startNATS(t))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := jetstream.NewClient(nc, "acme").FollowProgress(ctx, nil); !errors.Is(err, context.Canceled) || nc.NumSubscriptions() != 0 {
+		t.Errorf("%d subscriptions are left: %v", nc.NumSubscriptions(), err)
 	}
 }
 
@@ -204,4 +216,77 @@ func TestPiecesOfAFileAreAskedForAhead(t *testing.T) {
 		t.Error(err)
 	}
 	must(0, r.Close())
+}
+
+func TestAJobThatMayNotBeSubmittedIsNotSent(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	nc := connect(t, url)
+	answerAll(t, url, "comfy.jobs.>", func(msg *nats.Msg) { must(0, msg.Respond([]byte(`{"stream":"COMFY_JOBS","seq":1}`))) })
+	for name, c := range map[string]struct {
+		tenant jetstream.Tenant
+		p      jetstream.Priority
+		id     jetstream.ID
+		sent   bool
+	}{
+		"Lowest":   {"acme", 0, "a", true},
+		"Highest":  {"acme", 9, "a", true},
+		"TooHigh":  {"acme", 10, "a", false},
+		"TooLow":   {"acme", -1, "a", false},
+		"NoTenant": {"a.b", 5, "a", false},
+		"NoID":     {"acme", 5, "a.b", false},
+		"IDOfOurs": {"acme", 5, "j-1", false},
+	} {
+		_, err := jetstream.NewClient(nc, c.tenant).Submit(t.Context(), c.p, jetstream.Spec{ID: c.id, Workflow: []byte(workflow)})
+		if c.sent {
+			must(0, err)
+			continue
+		}
+		if bad, is := errors.AsType[*jetstream.BadRequest](err); !is || !strings.Contains(bad.Message, strconv.Quote(string(c.id))) || !strings.Contains(bad.Message, "a priority is 0 to 9") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestARefusalNamesWhatWasWrong(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	nc := connect(t, url)
+	acme := jetstream.NewClient(nc, "acme")
+	answerAll(t, url, "comfy.tenants.acme.file.put", func(msg *nats.Msg) {
+		must(0, msg.RespondMsg(&nats.Msg{Header: nats.Header{"Comfy-Offset": {"77"}}}))
+	})
+	large := jetstream.CancelRequest{Job: jetstream.ID(strings.Repeat("x", int(nc.MaxPayload())))}
+	_, tenantErr := jetstream.NewClient(nc, "a.b").Queue(t.Context())
+	_, sizeErr := acme.Cancel(t.Context(), large)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, pieceErr := acme.PutFile(ctx, "acme/a", "", strings.NewReader("abc"))
+	for want, err := range map[string]error{
+		`"a.b" is no tenant name`: tenantErr, "NATS takes at most 8388608 in a message": sizeErr, `"77" bytes are stored instead of 3`: pieceErr,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
+
+func TestAFileThatIsClosedAlreadyIsNotSent(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	answerAll(t, url, "comfy.tenants.acme.>", func(msg *nats.Msg) { t.Errorf("%s was sent", msg.Subject) })
+	f := must(os.Create(filepath.Join(t.TempDir(), "file")))
+	must(0, f.Close())
+	if _, err := jetstream.NewClient(connect(t, url), "acme").PutFile(t.Context(), "acme/a", "", f); !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+// Names of files are made of it, and some machines do not tell upper from lower case.
+func TestAnIDThatIsNewIsAnIDInLowerCase(t *testing.T) {
+	t.Parallel()
+	a, b := jetstream.NewID(), jetstream.NewID()
+	if a == b || !a.Valid() || strings.ToLower(string(a)) != string(a) {
+		t.Errorf("%s and %s", a, b)
+	}
 }
