@@ -255,3 +255,36 @@ func TestAJobWhoseTimeIsOverEndsWithAllItsAttempts(t *testing.T) {
 		s.want("offers after its time", len(s.done("offer"))-offers, 0)
 	})
 }
+
+func TestAWaitingJobThatHasEndedForItsReasonIsOfferedToNone(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{CapableWait: 3 * time.Second})
+		s.can("a", "SaveImage")
+		s.runs("a", nil)
+		s.submit("x")
+		s.awaitEvent("x", job.Dead)
+		s.runs("b", nil)
+		s.pass(10 * time.Second)
+		s.want("reason", s.lastOf("x").Reason, failure.NoCapableHost)
+		s.want("offers", s.done("offer"), []string{})
+	})
+}
+
+// Its delivery rests for long otherwise.
+func TestACancelledJobThatCouldNotBeReadIsRemovedASecondLater(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.submit("x")
+		s.pass(time.Second)
+		s.failsOnceAt("read 1", 1)
+		if _, _, err := s.End(t.Context(), "acme", "x", queue.Cancelling{By: "acme"}); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(500 * time.Millisecond)
+		s.want("jobs while it cannot be read", s.left(), 1)
+		s.pass(time.Second)
+		s.want("jobs", s.left(), 0)
+	})
+}

@@ -54,6 +54,7 @@ func TestADeliveryThatCannotBeWalkedIsLeftToItsLease(t *testing.T) {
 		"QueuedOfANewJob":      {fresh, "append queued", 1, "queued started completed"},
 		"LastOfAWaitingJob":    {waits, "last x", 1, "queued started completed"},
 		"FirstOfAWaitingJob":   {waits, "last x", 2, "queued started completed"},
+		"ChainOfAWaitingJob":   {waits, "chain x", 1, "queued started completed"},
 		"TicketOfAWaitingJob":  {waits, "look for ticket", 1, "queued started completed"},
 		"HostOfAStartedJob":    {started("gone"), "look for host gone", 1, "queued started failed retrying started completed"},
 		"FailureOfAStartedJob": {started("gone"), "append failed", 1, "queued started failed retrying started completed"},

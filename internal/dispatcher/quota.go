@@ -141,7 +141,7 @@ func (q *quotas) admit(ctx context.Context, tenant job.Tenant, bytes int) (store
 	a.add(this)
 	if !a.counting && time.Since(a.counted) > countAge {
 		a.counting = true
-		q.beside(func() { q.recount(ctx, tenant, a) })
+		q.beside(func() { q.recount(ctx, tenant, a, nil) })
 	}
 	return func(sequence uint64) { q.stored(a, this, sequence) }, ""
 }
@@ -160,7 +160,7 @@ func (q *quotas) admitNear(ctx context.Context, tenant job.Tenant, a *account, t
 	limit := q.of(tenant)
 	if !a.failed && (limit.fits(a.with(this)) || a.atMost || time.Since(a.counted) > overAge) {
 		q.mu.Unlock()
-		q.recount(ctx, tenant, a)
+		q.recount(ctx, tenant, a, this)
 		q.mu.Lock()
 	}
 	if has := a.with(this); !a.failed && !limit.fits(has) {
@@ -219,11 +219,11 @@ func (q *quotas) stored(a *account, this *admitted, sequence uint64) {
 	}
 }
 
-// recount counts anew, if that succeeds in time.
-func (q *quotas) recount(ctx context.Context, tenant job.Tenant, a *account) {
+// recount counts anew, if that succeeds in time. next is the job that waits for it; nil when none does.
+func (q *quotas) recount(ctx context.Context, tenant job.Tenant, a *account, next *admitted) {
 	ctx, cancel := context.WithTimeout(ctx, countTimeout+answerRoom)
 	defer cancel()
-	if q.fitsAll(ctx, tenant, a) {
+	if q.fitsAll(ctx, tenant, a, next) {
 		return
 	}
 	held, upTo, err := q.count(ctx, tenant)
@@ -237,15 +237,29 @@ func (q *quotas) recount(ctx context.Context, tenant job.Tenant, a *account) {
 	a.forget(func(x *admitted) bool { return x.sequence != 0 && x.sequence <= upTo })
 }
 
-// fitsAll takes what all tenants have for what this one has, when even that is far below its quota.
-func (q *quotas) fitsAll(ctx context.Context, tenant job.Tenant, a *account) bool {
+// fitsAll takes what all tenants have for what this one has, when even that, with the jobs that may be missing in it, is far below its
+// quota. It must not be taken otherwise: a tenant would be refused for what others have.
+func (q *quotas) fitsAll(ctx context.Context, tenant job.Tenant, a *account, next *admitted) bool {
 	all, asked, err := q.all.get(ctx)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil || q.of(tenant).near(all) {
+	if err != nil {
+		return false
+	}
+	known := func(x *admitted) bool { return x.sequence != 0 && x.begun.Before(asked) }
+	has := all
+	if next != nil {
+		has.Jobs, has.Bytes = has.Jobs+1, has.Bytes+next.bytes
+	}
+	for _, x := range a.since {
+		if !known(x) {
+			has.Jobs, has.Bytes = has.Jobs+1, has.Bytes+x.bytes
+		}
+	}
+	if q.of(tenant).near(has) {
 		return false
 	}
 	a.held, a.atMost, a.counted, a.counting, a.failed = all, true, time.Now(), false, false
-	a.forget(func(x *admitted) bool { return x.sequence != 0 && x.begun.Before(asked) })
+	a.forget(known)
 	return true
 }

@@ -109,6 +109,32 @@ func TestNearItsQuotaEveryJobOfATenantIsCounted(t *testing.T) {
 	})
 }
 
+// What all tenants have together says at most that a tenant has less than its quota, never that it has more.
+func TestATenantIsNotRefusedForWhatOthersHave(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		settings queue.TenantSettings
+		total    job.Unfinished
+		bytes    []int // of the jobs that it may have
+	}{
+		"Jobs":  {queue.TenantSettings{MaxUnfinished: 10}, job.Unfinished{Jobs: 7}, []int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
+		"Bytes": {queue.TenantSettings{MaxBytes: 1000}, job.Unfinished{Jobs: 9, Bytes: 700}, []int{50, 950}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newQuotaScene(c.settings)
+				s.total = c.total
+				for n, bytes := range c.bytes {
+					same(t, "taken in", s.take(bytes, uint64(n+1)), true)
+					s.runLater()
+				}
+				same(t, "one more than it may have", s.take(1, 99), false)
+			})
+		})
+	}
+}
+
 // A job whose first event was not stored, since another was first, is none of the tenant's.
 func TestAJobThatWasNotStoredDoesNotCount(t *testing.T) {
 	t.Parallel()

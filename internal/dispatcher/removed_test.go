@@ -242,3 +242,29 @@ func TestASecondPublishOfARunningJobWhoseFirstIsGoneDoesNotBeginItAgain(t *testi
 		s.want("jobs", s.left(), 0)
 	})
 }
+
+func TestTheEndOfAJobThatWasTakenOutOfTheStreamTellsWhatItsLastEventDid(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		sequence := s.submit("x")
+		s.deliver(job.Usual)
+		s.goOn("x", job.Queued, func(e *job.Event) {
+			e.Sequence, e.Hash, e.RequeueOf, e.Traceparent, e.Metadata = sequence, hashOf(t, 1), "w", "00-1-1-01", []byte(`{"shop":7}`)
+		})
+		ticket := queue.Ticket{
+			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1), Attempt: 1,
+			Received: s.Now(),
+		}
+		if _, err := s.PutTicket(t.Context(), &ticket); err != nil {
+			t.Fatal(err)
+		}
+		s.remove(sequence)
+		s.dispatcher(dispatcher.Config{})
+		s.awaitEvent("x", job.Cancelled)
+		end := s.lastOf("x")
+		s.want("hash", end.Hash, hashOf(t, 1))
+		s.want("requeue of", end.RequeueOf, "w")
+		s.want("trace", end.Traceparent, "00-1-1-01")
+		s.want("metadata", string(end.Metadata), `{"shop":7}`)
+	})
+}

@@ -99,7 +99,7 @@ func (d *Dispatcher) settleJob(ctx context.Context, o *owned, failed *queue.Link
 // decide says what becomes of a job, and has strikes and blocks written for its failure.
 func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) (failure.Decision, error) {
 	last := &attempts[len(attempts)-1]
-	if !last.Lost() && last.Kind != failure.Refused && !slices.ContainsFunc(attempts, func(a failure.Attempt) bool { return a.Lost() }) {
+	if last.Kind != failure.Refused && !slices.ContainsFunc(attempts, func(a failure.Attempt) bool { return a.Lost() }) {
 		decision := failure.Decide(attempts, o.job.Policy(), failure.Evidence{})
 		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	}
@@ -183,14 +183,13 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	if len(o.avoid) > 0 {
 		e.AvoidUntil = &o.avoidUntil
 	}
-	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	_, err := d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, queue.ErrOvertaken) {
 		return d.leaveOvertaken(ctx, o, 0)
 	}
 	if err != nil {
 		return err
 	}
-	o.last = last
 	d.shelve(ctx, o)
 	return nil
 }
