@@ -17,7 +17,7 @@ import (
 func (c *Client) FollowMany(ctx context.Context, ids []ID) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		u := newUnended(ids, yield)
-		if err := c.followMany(ctx, u); err != nil {
+		if err := c.followMany(ctx, u); err != nil && !u.stopped { // a loop that was left must not be given more
 			yield(Event{}, err)
 		}
 	}

@@ -183,13 +183,14 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	if len(o.avoid) > 0 {
 		e.AvoidUntil = &o.avoidUntil
 	}
-	_, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, queue.ErrOvertaken) {
 		return d.leaveOvertaken(ctx, o, 0)
 	}
 	if err != nil {
 		return err
 	}
+	o.last = last
 	d.shelve(ctx, o)
 	return nil
 }
