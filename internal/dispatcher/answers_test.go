@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,13 +122,16 @@ func TestAnOfferSaysWhatAnAgentNeedsToRunTheJob(t *testing.T) {
 func TestInALargeFleetAJobIsMeantForAFreeSlotOnly(t *testing.T) {
 	t.Parallel()
 	inLargeFleet(t, time.Minute, func(f *largeFleet) {
+		var mu sync.Mutex // guards first
 		first := map[job.ID]bool{}
 		f.mu.Lock()
 		for host, take := range f.agents {
 			f.agents[host] = func(o *queue.Offer) (queue.Reply, error) {
+				mu.Lock()
 				if _, offered := first[o.Job]; !offered {
 					first[o.Job] = o.FreeSlot
 				}
+				mu.Unlock()
 				return take(o)
 			}
 		}
