@@ -13,9 +13,10 @@ const broadcastPause = 2 * time.Millisecond
 
 // pendingBroadcast is a broadcast that is due.
 type pendingBroadcast struct {
-	mu    sync.Mutex  // guards the two below
+	mu    sync.Mutex  // guards all below
 	due   time.Time   // zero when none is due
 	timer *time.Timer // sends it; runs while one is due
+	ended bool        // the host ends: no broadcast becomes due any more
 }
 
 // broadcastWithin broadcasts the host's state after a pause, unless another broadcast comes first: on a busy host the
@@ -25,6 +26,7 @@ func (h *host) broadcastWithin(pause time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
+	case u.ended:
 	case u.due.IsZero():
 		u.due = due
 		h.work.Add(1)
@@ -50,6 +52,15 @@ func (u *pendingBroadcast) cancel(work *sync.WaitGroup) {
 		work.Done()
 	}
 	u.due = time.Time{}
+}
+
+// end cancels the broadcast that is due, and lets none become due later: an offer may be answered still when the host ends, and its work
+// is waited for then.
+func (u *pendingBroadcast) end(work *sync.WaitGroup) {
+	u.mu.Lock()
+	u.ended = true
+	u.mu.Unlock()
+	u.cancel(work)
 }
 
 // broadcast sends the host's state now, with the run whose end caused it, if one did.

@@ -297,3 +297,19 @@ func TestAHostIsLookedAtOnceAPromptThatTookTooLongHasStopped(t *testing.T) {
 		t.Error("it is not looked at")
 	}
 }
+
+// An offer may be answered still when the host ends. What it would have sent would be waited for too late.
+func TestNoBroadcastBecomesDueWhenTheHostHasEnded(t *testing.T) {
+	t.Parallel()
+	h := &host{}
+	h.broadcastWithin(time.Hour)
+	if h.pendingBroadcast.due.IsZero() {
+		t.Error("no broadcast is due before the end")
+	}
+	h.pendingBroadcast.end(&h.work)
+	h.broadcastWithin(time.Hour)
+	if due := h.pendingBroadcast.due; !due.IsZero() {
+		t.Fatalf("a broadcast is due at %v after the end", due)
+	}
+	h.work.Wait()
+}

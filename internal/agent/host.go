@@ -94,7 +94,7 @@ func (h *host) run(stop, kill context.Context) error {
 	})
 	err := g.Wait()
 	h.admission.change(func(d *admission) { d.stopping = true }) // no work is started after this
-	h.pendingBroadcast.cancel(&h.work)
+	h.pendingBroadcast.end(&h.work)
 	h.work.Wait()
 	if closer, ok := h.comfy.(interface{ Close() }); ok {
 		closer.Close()
