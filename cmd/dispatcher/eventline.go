@@ -73,17 +73,17 @@ func lineOf(note *jetstream.Note, what string) line {
 		_ = json.Unmarshal(note.Body, &e) // a body of another program may have none of the fields
 		return line{who: "host", host: tokens[3], why: daemon.FirstLine(e.Reason)}
 	case len(tokens) == 4 && tokens[2] == "operator":
-		return actLine(note.Body)
+		return auditLine(note.Body)
 	}
 	return line{who: note.Subject}
 }
 
-// actLine says who has changed what by a call.
-func actLine(body []byte) line {
+// auditLine says who has changed what by a call.
+func auditLine(body []byte) line {
 	var a queue.AuditRecord
 	var conditions map[string]any
 	if json.Unmarshal(body, &a) != nil || json.Unmarshal(a.Request, &conditions) != nil {
-		return line{who: "operator"} // another program has written it, and it is no act
+		return line{who: "operator"} // another program has written it, and it is no audit record
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(conditions)) {

@@ -222,13 +222,7 @@ func TestTheLateTicketOfARunningJobDoesNothing(t *testing.T) {
 		s.runs("a", map[job.ID]outcome{"x": {takes: 10 * time.Minute}})
 		sequence := s.submit("x")
 		s.pass(time.Second)
-		ticket := queue.Ticket{
-			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1), Attempt: 1,
-			Received: s.Now(),
-		}
-		if _, err := s.PutTicket(t.Context(), &ticket); err != nil {
-			t.Fatal(err)
-		}
+		s.putTicket("x", sequence)
 		s.runs("b", nil)
 		s.pass(5 * time.Second)
 		s.want("tickets", len(s.tickets()), 0)

@@ -1,7 +1,6 @@
 package dispatcher_test
 
 import (
-	"encoding/json"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,7 +8,6 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -113,14 +111,7 @@ func TestAJobThatFindsNoSlotOfItsTenantGivesItsHostToOthers(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.allow("acme", queue.TenantSettings{Weight: 1, MaxRunning: 1})
 		s.dispatcher(dispatcher.Config{})
-		s.goOn("other", job.Started)
-		taken, err := json.Marshal([]queue.Slot{{Job: "other", Host: "far", Time: s.Now()}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.mu.Lock()
-		s.bucket(names.SlotsBucket).keys["acme"] = queue.Entry{Phase: queue.Put, Key: "acme", Value: taken, Revision: 1}
-		s.mu.Unlock()
+		s.takeSlotUnseen()
 		s.host("a", s.accepts("a"))
 		s.submit("x")
 		s.pass(500 * time.Millisecond)

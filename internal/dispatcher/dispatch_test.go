@@ -154,12 +154,7 @@ func TestAJobThatFindsNoSlotOfItsTenantGetsATicketAtOnce(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.allow("acme", queue.TenantSettings{Weight: 1, MaxRunning: 1})
 		s.dispatcher(dispatcher.Config{})
-		s.goOn("other", job.Started)
-		s.mu.Lock()
-		s.bucket(names.SlotsBucket).keys["acme"] = queue.Entry{
-			Phase: queue.Put, Key: "acme", Value: encoded(t, []queue.Slot{{Job: "other", Host: "far", Time: s.Now()}}), Revision: 1,
-		}
-		s.mu.Unlock()
+		s.takeSlotUnseen()
 		s.host("a", s.accepts("a"))
 		s.submit("x")
 		s.pass(0)

@@ -1,7 +1,6 @@
 package dispatcher_test
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -122,12 +121,7 @@ func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
 			id := job.RequeueID("job", n)
 			sequence := s.submit(id, func(spec *job.Spec) { spec.Workflow = graph(n) })
 			s.goOn(id, job.Queued, func(e *job.Event) { e.Sequence = sequence })
-			ticket := queue.Ticket{
-				Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, n), Sequence: sequence, Job: id, Lease: "none", Attempt: 1, Received: s.Now(),
-			}
-			if _, err := s.PutTicket(context.Background(), &ticket); err != nil {
-				t.Fatal(err)
-			}
+			s.putTicket(id, sequence, func(ticket *queue.Ticket) { ticket.Hash, ticket.Lease = hashOf(t, n), "none" })
 			s.jobs[sequence].until = time.Now().Add(time.Hour)
 		}
 		s.host("a", s.accepts("a"))
@@ -147,13 +141,7 @@ func TestTheTicketOfAnEndedJobOfAnOlderStreamRemovesNoJob(t *testing.T) {
 		s.goOn("old", job.Queued, func(e *job.Event) { e.Sequence = 1 })
 		s.goOn("old", job.Cancelled)
 		sequence := s.submit("new", func(spec *job.Spec) { spec.ExtraData = []byte(`{"api_key_comfy_org":"comfyui-secret"}`) })
-		ticket := queue.Ticket{
-			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "old", Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0",
-			Attempt: 1, Received: s.Now(),
-		}
-		if _, err := s.PutTicket(context.Background(), &ticket); err != nil {
-			t.Fatal(err)
-		}
+		s.putTicket("old", sequence, func(ticket *queue.Ticket) { ticket.Lease = "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0" })
 		s.jobs[sequence].until = time.Now().Add(time.Hour) // another dispatcher has it
 		s.host("a", s.accepts("a"))
 		s.dispatcher(dispatcher.Config{})
@@ -212,13 +200,7 @@ func TestARunningJobWithALateTicketIsNotCancelledWhenItIsTakenOutOfTheStream(t *
 	inBubble(t, func(s *scene) {
 		sequence := s.begunBefore("x")
 		s.goOn("x", job.Started, func(e *job.Event) { e.Host, e.Attempt = "a", 1 })
-		ticket := queue.Ticket{
-			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1), Attempt: 1,
-			Received: s.Now(),
-		}
-		if _, err := s.PutTicket(t.Context(), &ticket); err != nil {
-			t.Fatal(err)
-		}
+		s.putTicket("x", sequence)
 		s.remove(sequence)
 		s.dispatcher(dispatcher.Config{})
 		s.pass(time.Minute)
@@ -251,13 +233,7 @@ func TestTheEndOfAJobThatWasTakenOutOfTheStreamTellsWhatItsLastEventDid(t *testi
 		s.goOn("x", job.Queued, func(e *job.Event) {
 			e.Sequence, e.Hash, e.RequeueOf, e.Traceparent, e.Metadata = sequence, hashOf(t, 1), "w", "00-1-1-01", []byte(`{"shop":7}`)
 		})
-		ticket := queue.Ticket{
-			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1), Attempt: 1,
-			Received: s.Now(),
-		}
-		if _, err := s.PutTicket(t.Context(), &ticket); err != nil {
-			t.Fatal(err)
-		}
+		s.putTicket("x", sequence)
 		s.remove(sequence)
 		s.dispatcher(dispatcher.Config{})
 		s.awaitEvent("x", job.Cancelled)

@@ -282,3 +282,42 @@ func (s *scene) canChoose(host string, samplers ...string) {
 	}
 	s.set(names.CapabilitiesBucket, host, value, -1)
 }
+
+// putTicket stores the ticket of a job of acme with the hash of graph(1), as a dispatcher does at its first delivery.
+func (s *scene) putTicket(id job.ID, sequence uint64, edits ...func(*queue.Ticket)) {
+	s.t.Helper()
+	ticket := queue.Ticket{
+		Priority: job.Usual, Tenant: "acme", Hash: hashOf(s.t, 1), Sequence: sequence, Job: id, Lease: leaseOf(int(sequence), 1), Attempt: 1,
+		Received: s.Now(),
+	}
+	for _, edit := range edits {
+		edit(&ticket)
+	}
+	if _, err := s.PutTicket(context.Background(), &ticket); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// takeSlotUnseen has another dispatcher take the one slot of acme, and no watch say so.
+func (s *scene) takeSlotUnseen() {
+	s.t.Helper()
+	s.goOn("other", job.Started)
+	taken := encoded(s.t, []queue.Slot{{Job: "other", Host: "far", Time: s.Now()}})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bucket(names.SlotsBucket).keys["acme"] = queue.Entry{Phase: queue.Put, Key: "acme", Value: taken, Revision: 1}
+}
+
+// cancelsAt is a fault in a wire that has x of acme cancelled, once, before an effect.
+func (s *scene) cancelsAt(effect string) func(string) error {
+	cancelled := false
+	return func(e string) error {
+		if e == effect && !cancelled {
+			cancelled = true
+			if _, _, err := s.End(context.Background(), "acme", "x", queue.Cancelling{By: "acme"}); err != nil {
+				s.t.Error(err)
+			}
+		}
+		return nil
+	}
+}

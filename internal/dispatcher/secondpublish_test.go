@@ -72,13 +72,7 @@ func TestADeliveryOfAWaitingJobWhoseTimeIsOverEndsIt(t *testing.T) {
 				expires := s.Now().Add(ackWait - time.Millisecond)
 				s.goOn("x", job.Queued, func(e *job.Event) { e.Sequence, e.Hash = sequence, hashOf(t, 1) })
 				if c.ticket {
-					ticket := queue.Ticket{
-						Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1),
-						Attempt: 1, Received: s.Now(), Expires: &expires,
-					}
-					if _, err := s.PutTicket(t.Context(), &ticket); err != nil {
-						t.Fatal(err)
-					}
+					s.putTicket("x", sequence, func(ticket *queue.Ticket) { ticket.Expires = &expires })
 				}
 				s.failsOnceAt(c.fails, 1)
 				s.dispatcher(dispatcher.Config{})

@@ -68,16 +68,7 @@ func TestAFailureThatIsSettledAgainReadsItsChain(t *testing.T) {
 func TestAJobThatWasCancelledBesideItsFailureStaysCancelled(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
-		cancelled := false
-		s.start(dispatcher.Config{}, func(effect string) error {
-			if effect == "first x" && !cancelled {
-				cancelled = true
-				if _, _, err := s.End(t.Context(), "acme", "x", queue.Cancelling{By: "acme"}); err != nil {
-					t.Error(err)
-				}
-			}
-			return nil
-		})
+		s.start(dispatcher.Config{}, s.cancelsAt("first x"))
 		s.runs("a", map[job.ID]outcome{"x": {kind: failure.ExecutionError, message: "boom"}})
 		s.submit("x")
 		s.pass(10 * time.Second)

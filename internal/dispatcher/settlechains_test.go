@@ -7,7 +7,6 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // loneFailure stores the failure of a second attempt, before which nothing is kept in the chain.
@@ -58,16 +57,7 @@ func TestACancelBesideAFailureIsFoundAtTheNextLook(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(s *scene) {
-				cancelled := false
-				s.start(dispatcher.Config{}, func(effect string) error {
-					if effect == "first x" && !cancelled {
-						cancelled = true
-						if _, _, err := s.End(t.Context(), "acme", "x", queue.Cancelling{By: "acme"}); err != nil {
-							t.Error(err)
-						}
-					}
-					return nil
-				})
+				s.start(dispatcher.Config{}, s.cancelsAt("first x"))
 				s.runs("a", map[job.ID]outcome{"x": {kind: kind, message: "boom"}})
 				s.failsOnceAt("chain x", 1)
 				s.submit("x")

@@ -255,10 +255,7 @@ func TestATicketOfAJobThatRunsIsGivenToNobody(t *testing.T) {
 					s.settles.looked = 99 // another dispatcher settles it
 					s.goOn("x", job.Failed, func(e *job.Event) { e.Host, e.Attempt, e.Kind = "a", 1, failure.ExecutionError })
 				}
-				late := queue.Ticket{Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "x", Lease: leaseOf(int(sequence), 1), Attempt: 1, Received: s.Now()}
-				if _, err := s.PutTicket(t.Context(), &late); err != nil {
-					t.Fatal(err)
-				}
+				s.putTicket("x", sequence)
 				s.runs("b", nil)
 				s.dispatcher(dispatcher.Config{})
 				s.pass(ackWait / 2)
